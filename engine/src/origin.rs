@@ -1,0 +1,64 @@
+//! Where events came from, with enough to answer a repeated call and to resume a source.
+
+use std::sync::Arc;
+
+/// The stretch of a batch that one call or one source partition contributed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub source: Source,
+    /// Place of its first event in the batch.
+    pub first_ord: u32,
+    /// How many events of the batch are its own.
+    pub rows: u32,
+    /// How many more it brought that the log had already.
+    pub duplicates: u32,
+}
+
+/// Who sent events, and where in its own order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A call that may be repeated under the same key.
+    Call {
+        key: Arc<str>,
+        /// Hash of what was sent, to tell a repeat from another call under the same key.
+        body: u64,
+    },
+    /// A producer that numbers its calls.
+    Producer {
+        id: Arc<str>,
+        epoch: u32,
+        sequence: u64,
+    },
+    /// A partition of a Kafka topic.
+    Kafka {
+        cluster: Arc<str>,
+        topic: Arc<str>,
+        /// The topic's identity, where the broker tells it: a recreated topic is another source.
+        topic_id: Option<u128>,
+        partition: i32,
+        /// Positions `first..next` were read, rows or not.
+        first: i64,
+        next: i64,
+        leader_epoch: i32,
+    },
+}
+
+impl Origin {
+    /// The origin of a batch's only source.
+    #[must_use]
+    pub fn whole(source: Source) -> Self {
+        Self {
+            source,
+            first_ord: 0,
+            rows: 0,
+            duplicates: 0,
+        }
+    }
+
+    pub(crate) fn moved_by(&self, base: u32) -> Self {
+        Self {
+            first_ord: self.first_ord + base,
+            ..self.clone()
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Read models fed by the log: the contract. `runtime` runs them.
+//!
+//! # Rules for every implementation
+//! P1. `apply` makes the effects of its batches and the new checkpoint durable together, or in that order with effects
+//!     that may be repeated.
+//! P2. State depends on the events alone, not on how they were cut into batches, nor on when they were applied.
+//! P3. A batch that reaches below the checkpoint has been applied up to there: those rows are skipped.
+//! P4. An outage is [`ProjectionError::Unavailable`] and will be tried again; what cannot get better by waiting is
+//!     [`ProjectionError::Stopped`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::Checkpoint;
+use crate::batch::LoggedBatch;
+use crate::names::Names;
+use crate::stats::Statistics;
+
+/// What a projection may look up while it applies batches.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Every name the batches mention has its number here.
+    pub names: &'a Names,
+    /// The engine's fold; it has reached at least the end of the batches.
+    pub statistics: &'a Statistics,
+}
+
+/// Why a projection did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// The store is away or busy. The runtime waits and tries again; nothing is lost.
+    #[error("the store cannot be reached or is busy")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Only a person can help: says what is wrong and what to do.
+    #[error("{reason}")]
+    Stopped { reason: String },
+}
+
+/// A store that follows the log.
+#[async_trait]
+pub trait Projection: Send {
+    /// The name by which people call it: `sql`, `redis`, …
+    fn name(&self) -> &str;
+
+    /// The version of the rules by which it folds events; a store written by another one must be rebuilt.
+    fn fold_version(&self) -> u32;
+
+    /// Opens the store, creating what is missing, and reads where it stands; `None` if it is empty.
+    async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError>;
+
+    /// Applies batches, which follow each other, and then stands at `to`.
+    async fn apply(
+        &mut self,
+        batches: &[Arc<LoggedBatch>],
+        view: View<'_>,
+        to: Checkpoint,
+    ) -> Result<(), ProjectionError>;
+
+    /// Forgets everything, so that it can be built again from the start of the log.
+    async fn clear(&mut self) -> Result<(), ProjectionError>;
+}
