@@ -1,130 +1,32 @@
 //! The engine: a log, the names and statistics folded from it, and the projections it feeds.
+//!
+//! It runs on the caller's tokio runtime or on none: appending and reading need threads of the log only; projections
+//! are tasks of the runtime they are started in. It installs no logger, metrics recorder or signal handler.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::batch::{EventBatch, LoggedBatch};
+use crate::batch::EventBatch;
+use crate::clock::{Clock, SystemClock};
+use crate::cold::ColdTier;
+use crate::config::{AppendOptions, Appended, Config};
 use crate::error::{AppendError, LogError};
-use crate::event::Event;
+use crate::event::{
+    ArtifactLogged, DatasetRegistered, DatasetUsed, Event, EventLogged, ExperimentCreated,
+    FeedbackLogged, FieldError, HyperparametersLogged, MetricLogged, ModelCreated,
+    ModelVersionAliased, ModelVersionCreated, PredictionLogged, RunFinished, RunStarted, TagsSet,
+};
+use crate::log::{Log, LogReader, Parts};
 use crate::names::Names;
 use crate::projection::Projection;
+use crate::runtime::{self, ProjectionHandle};
+use crate::statistician::Statistician;
 use crate::stats::Statistics;
-use crate::{LogId, Offset, Timestamp};
+use crate::storage::{LocalStorage, Storage};
+use crate::{LogId, Offset};
 
-/// Settings of an engine.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The data directory; created if it is not there.
-    pub path: PathBuf,
-    pub log: LogConfig,
-}
-
-/// Settings of the log.
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// A segment is rolled before it grows beyond this.
-    pub segment_bytes: u64,
-    /// How much is written before a sync.
-    pub group_bytes_max: usize,
-    /// How much may wait to be written; beyond, appends wait or are refused.
-    pub backlog_bytes_max: usize,
-    /// How many identities of events are remembered.
-    pub dedupe_window: usize,
-    /// Pad groups to blocks, for disks whose overwritten blocks may lose what they held.
-    pub pad_groups: bool,
-    /// Free space below which appends are refused.
-    pub reserve_bytes: u64,
-}
-
-impl Config {
-    /// The defaults, in a directory.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            log: LogConfig::default(),
-        }
-    }
-}
-
-impl<P: Into<PathBuf>> From<P> for Config {
-    fn from(path: P) -> Self {
-        Self::new(path)
-    }
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 128 << 20,
-            group_bytes_max: 2 << 20,
-            backlog_bytes_max: 64 << 20,
-            dedupe_window: 1_000_000,
-            pad_groups: false,
-            reserve_bytes: 64 << 20,
-        }
-    }
-}
-
-/// The way events came in; a label of the ingest metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Channel {
-    #[default]
-    Embedded,
-    Http,
-    Kafka,
-    Import,
-}
-
-/// How a call wants to be appended.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AppendOptions {
-    pub channel: Channel,
-    /// What to do when too much is waiting.
-    pub backlog: OnBacklog,
-    /// What to do when an id is in the log with other content.
-    pub id_conflict: OnConflict,
-    /// What to do when a `…Created` event names an entity that was created before.
-    pub create: OnCreate,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnBacklog {
-    #[default]
-    Wait,
-    Refuse,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnConflict {
-    /// Refuse the whole call.
-    #[default]
-    Refuse,
-    /// Leave the event out and record it as `EventRejected` with the reason `id_conflict`.
-    Record,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnCreate {
-    /// Later facts are merged into earlier ones, field by field.
-    #[default]
-    Merge,
-    /// An identical repeat is a duplicate, a differing one refuses the call.
-    Refuse,
-}
-
-/// What became of a call, durably.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Events now in the log.
-    pub accepted: u32,
-    /// Events that were there before.
-    pub duplicates: u32,
-    /// Offset of the first accepted event.
-    pub first: Option<Offset>,
-    /// Everything this call wanted in the log lies before this offset.
-    pub end: Offset,
-}
+/// How long [`Engine::close`] lets projections go on with what is in the log.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Whether events can be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,80 +36,48 @@ pub enum Health {
     Refusing(AppendError),
 }
 
-/// Where a projection stands.
+/// What an engine is built on: the doors to disk and time, and the cold part of its log.
 #[derive(Clone, Debug)]
-pub struct ProjectionStatus {
-    pub name: String,
-    pub state: ProjectionState,
-    /// The end of what it has applied.
-    pub offset: Offset,
-    pub lag_events: u64,
-    /// Age of the oldest event it has not applied.
-    pub lag_seconds: f64,
-    pub errors: u64,
-    pub last_error: Option<String>,
-    pub last_success: Option<Timestamp>,
+pub struct Foundations {
+    pub storage: Arc<dyn Storage>,
+    pub clock: Arc<dyn Clock>,
+    pub cold: Option<Arc<dyn ColdTier>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProjectionState {
-    /// Opening its store, or checking where it stands.
-    Starting,
-    Running,
-    /// Its store is away; it tries again.
-    Retrying,
-    /// It needs a person; see the last error.
-    Stopped,
-    /// Forgetting everything in order to start again.
-    Clearing,
+impl Default for Foundations {
+    fn default() -> Self {
+        Self {
+            storage: Arc::new(LocalStorage),
+            clock: Arc::new(SystemClock::new()),
+            cold: None,
+        }
+    }
 }
 
-/// The answer to waiting for a projection.
+/// An open log with everything that follows it. Cheap to clone; it closes with [`close`](Self::close), or when the last
+/// clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped first: the statistician's thread ends when the log is closed.
+    log: Log,
+    statistician: Statistician,
+    clock: Arc<dyn Clock>,
+    projections: Mutex<Vec<ProjectionHandle>>,
+}
+
+/// Why events as values were not appended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotYet {
-    #[error("the projection {name} is at offset {at}, {wanted} was asked for")]
-    Behind {
-        name: String,
-        at: Offset,
-        wanted: Offset,
-    },
-    #[error("the projection {name} is stopped at offset {at}: {reason}")]
-    Stopped {
-        name: String,
-        at: Offset,
-        reason: String,
-    },
+pub enum LogEventsError {
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
 }
-
-/// A running projection. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct ProjectionHandle {}
-
-impl ProjectionHandle {
-    /// Where it stands.
-    #[must_use]
-    pub fn status(&self) -> ProjectionStatus {
-        todo!()
-    }
-
-    /// Waits until everything before `wanted` is applied; answers what is.
-    ///
-    /// # Errors
-    /// [`NotYet`] after `patience`, or at once when it is stopped.
-    pub async fn wait_for(&self, wanted: Offset, patience: Duration) -> Result<Offset, NotYet> {
-        let _ = (wanted, patience);
-        todo!()
-    }
-
-    /// Clears the store and applies the log from its start.
-    pub fn rebuild(&self) {
-        todo!()
-    }
-}
-
-/// An open log with everything that follows it. Cheap to clone; the last clone closes it.
-#[derive(Clone, Debug)]
-pub struct Engine {}
 
 impl Engine {
     /// Opens a data directory, recovering what a crash left. Blocks while it reads.
@@ -215,11 +85,39 @@ impl Engine {
     /// # Errors
     /// [`LogError`]; nothing was changed if it says corrupt, locked, foreign or too new.
     pub fn open(config: impl Into<Config>) -> Result<Self, LogError> {
-        let _ = config.into();
-        todo!()
+        Self::open_on(config, Foundations::default())
     }
 
-    /// Appends a batch; durable when it returns.
+    /// Opens a data directory on a disk and a clock of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(config: impl Into<Config>, foundations: Foundations) -> Result<Self, LogError> {
+        let Config { path, log } = config.into();
+        log.check()?;
+        let Foundations {
+            storage,
+            clock,
+            cold,
+        } = foundations;
+        let parts = Parts {
+            storage,
+            clock: Arc::clone(&clock),
+            cold,
+        };
+        let log = Log::open(&path, log, parts)?;
+        let statistician = Statistician::start(&log)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                statistician,
+                log,
+                clock,
+                projections: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Appends a batch; durable when it returns. If the future is dropped, the batch may be appended all the same.
     ///
     /// # Errors
     /// [`AppendError`]; unless it is `OutcomeUnknown`, nothing of the batch is in the log.
@@ -228,8 +126,7 @@ impl Engine {
         batch: EventBatch,
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
-        let _ = (batch, options);
-        todo!()
+        self.inner.log.append(batch, options).await
     }
 
     /// The same for threads that do not run a future.
@@ -244,121 +141,290 @@ impl Engine {
         pollster::block_on(self.append(batch, options))
     }
 
-    /// The offset after the last durable event.
-    #[must_use]
-    pub fn tail(&self) -> Offset {
-        todo!()
-    }
-
-    /// The identity of the log.
-    #[must_use]
-    pub fn log_id(&self) -> LogId {
-        todo!()
-    }
-
-    /// Whether events can be taken.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        todo!()
-    }
-
-    /// Reads from an offset on.
-    #[must_use]
-    pub fn reader(&self, from: Offset) -> LogReader {
-        let _ = from;
-        todo!()
-    }
-
-    /// All names.
-    #[must_use]
-    pub fn names(&self) -> &Arc<Names> {
-        todo!()
-    }
-
-    /// A look at the statistics.
-    pub fn with_statistics<T>(&self, look: impl FnOnce(&Statistics) -> T) -> T {
-        let _ = look;
-        todo!()
-    }
-
-    /// Starts a projection as a task of the tokio runtime this is called in.
-    pub fn project(&self, projection: Box<dyn Projection>) -> ProjectionHandle {
-        let _ = projection;
-        todo!()
-    }
-
-    /// The running projections, by name.
-    #[must_use]
-    pub fn projections(&self) -> Vec<ProjectionHandle> {
-        todo!()
-    }
-
-    /// The running projection of that name.
-    #[must_use]
-    pub fn projection(&self, name: &str) -> Option<ProjectionHandle> {
-        let _ = name;
-        todo!()
-    }
-
-    /// Takes no more appends, ends what is under way, lets projections finish what is in the log, writes snapshots and
-    /// the closing frame.
-    ///
-    /// # Errors
-    /// The first thing that could not be written; the log is sound all the same.
-    pub async fn close(&self) -> Result<(), LogError> {
-        todo!()
-    }
-}
-
-/// Reads a log in order, up to its durable end, and waits there.
-#[derive(Debug)]
-pub struct LogReader {}
-
-impl LogReader {
-    /// The next batches, in order, of about `limit_bytes`; waits until there is one. The first may begin below the offset
-    /// asked for: its rows before [`position`](Self::position) are to be skipped.
-    ///
-    /// # Errors
-    /// [`LogError::Closed`] when the log closes and all was read, [`LogError::Corrupt`] on damage.
-    pub async fn next(&mut self, limit_bytes: usize) -> Result<Vec<Arc<LoggedBatch>>, LogError> {
-        let _ = limit_bytes;
-        todo!()
-    }
-
-    /// What is there without waiting; empty at the tail.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next).
-    pub fn read(&mut self, limit_bytes: usize) -> Result<Vec<Arc<LoggedBatch>>, LogError> {
-        let _ = limit_bytes;
-        todo!()
-    }
-
-    /// The offset of the next event.
-    #[must_use]
-    pub fn position(&self) -> Offset {
-        todo!()
-    }
-}
-
-/// Conveniences for each kind come with the embedding interface; one stands for all here.
-impl Engine {
     /// Appends events; durable when it returns.
     ///
     /// # Errors
-    /// See [`LogEventsError`].
+    /// The first field that was refused, or [`AppendError`].
     pub async fn append_events(&self, events: &[Event]) -> Result<Appended, LogEventsError> {
         Ok(self
             .append(EventBatch::from_events(events)?, AppendOptions::default())
             .await?)
     }
+
+    /// The same for threads that do not run a future.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub fn append_events_blocking(&self, events: &[Event]) -> Result<Appended, LogEventsError> {
+        Ok(self.append_blocking(EventBatch::from_events(events)?, AppendOptions::default())?)
+    }
+
+    /// The offset after the last durable event.
+    #[must_use]
+    pub fn tail(&self) -> Offset {
+        self.inner.log.shared().tail()
+    }
+
+    /// The identity of the log.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.inner.log.shared().id
+    }
+
+    /// The stretch of history events are appended to.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.inner.log.epoch()
+    }
+
+    /// Whether events can be taken.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.inner.log.health()
+    }
+
+    /// Reads from an offset on.
+    #[must_use]
+    pub fn reader(&self, from: Offset) -> LogReader {
+        self.inner.log.reader(from)
+    }
+
+    /// All names.
+    #[must_use]
+    pub fn names(&self) -> &Arc<Names> {
+        &self.inner.log.shared().names
+    }
+
+    /// A look at the statistics; keep it short, the fold waits meanwhile.
+    pub fn with_statistics<T>(&self, look: impl FnOnce(&Statistics) -> T) -> T {
+        self.inner.statistician.shared().with(look)
+    }
+
+    /// The clock the engine goes by.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Starts a projection as a task of the tokio runtime this is called in.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn project(&self, projection: Box<dyn Projection>) -> ProjectionHandle {
+        let handle = runtime::start(
+            &self.inner.log,
+            self.inner.statistician.shared(),
+            projection,
+        );
+        self.lock_projections().push(handle.clone());
+        handle
+    }
+
+    /// The running projections, in the order they were started.
+    #[must_use]
+    pub fn projections(&self) -> Vec<ProjectionHandle> {
+        self.lock_projections().clone()
+    }
+
+    /// The running projection of that name.
+    #[must_use]
+    pub fn projection(&self, name: &str) -> Option<ProjectionHandle> {
+        self.lock_projections()
+            .iter()
+            .find(|handle| handle.name() == name)
+            .cloned()
+    }
+
+    /// Sets the gauges that change without an append; to be called before metrics are read.
+    pub fn refresh_gauges(&self) {
+        self.inner.log.shared().refresh_gauges();
+        for projection in self.projections() {
+            projection.refresh_gauges();
+        }
+    }
+
+    /// Takes no more appends, ends what is under way, lets projections go on with what is in the log for a while, writes
+    /// snapshots and the closing frame.
+    ///
+    /// # Errors
+    /// The first thing that could not be written; the log is sound all the same.
+    pub async fn close(&self) -> Result<(), LogError> {
+        // Closing waits for threads: another thread does that, for the runtime's sake.
+        let (done, closed) = tokio::sync::oneshot::channel();
+        let inner = Arc::clone(&self.inner);
+        std::thread::spawn(move || {
+            let outcome = inner.log.close();
+            inner.statistician.join();
+            // Nobody may be waiting any more.
+            let _ = done.send(outcome);
+        });
+        let outcome = closed.await.unwrap_or(Err(LogError::Closed));
+        for projection in self.projections() {
+            // One that is behind goes on from its checkpoint at the next start.
+            let _ = projection.wait_for(self.tail(), CATCH_UP).await;
+        }
+        outcome
+    }
+
+    fn lock_projections(&self) -> MutexGuard<'_, Vec<ProjectionHandle>> {
+        self.inner
+            .projections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Why events as values were not appended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LogEventsError {
-    #[error(transparent)]
-    Field(#[from] crate::event::FieldError),
-    #[error(transparent)]
-    Append(#[from] AppendError),
+/// One call for each kind of fact. Each waits for a sync; many facts at once belong into
+/// [`append_events`](Engine::append_events).
+impl Engine {
+    /// Appends one fact; durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log(&self, event: impl Into<Event>) -> Result<Appended, LogEventsError> {
+        self.append_events(&[event.into()]).await
+    }
+
+    /// The same for threads that do not run a future.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub fn log_blocking(&self, event: impl Into<Event>) -> Result<Appended, LogEventsError> {
+        self.append_events_blocking(&[event.into()])
+    }
+
+    /// A model was announced. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_model_created(&self, fact: ModelCreated) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A version of a model exists. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_model_version_created(
+        &self,
+        fact: ModelVersionCreated,
+    ) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// An alias points to a version, or to none. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_model_version_aliased(
+        &self,
+        fact: ModelVersionAliased,
+    ) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A dataset was announced. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_dataset_registered(
+        &self,
+        fact: DatasetRegistered,
+    ) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A run read a dataset. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_dataset_used(&self, fact: DatasetUsed) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// An experiment was announced. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_experiment_created(
+        &self,
+        fact: ExperimentCreated,
+    ) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A run began, or was reopened. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_run_started(&self, fact: RunStarted) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// Hyperparameters of a run. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_hyperparameters(
+        &self,
+        fact: HyperparametersLogged,
+    ) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// One point of a metric. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_metric(&self, fact: MetricLogged) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A file was produced. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_artifact(&self, fact: ArtifactLogged) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A run ended. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_run_finished(&self, fact: RunFinished) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// A model version answered. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_prediction(&self, fact: PredictionLogged) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// What an answer should have been. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_feedback(&self, fact: FeedbackLogged) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// Tags of an entity were set. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_tags_set(&self, fact: TagsSet) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
+
+    /// Whatever else belongs on the record. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`append_events`](Self::append_events).
+    pub async fn log_event(&self, fact: EventLogged) -> Result<Appended, LogEventsError> {
+        self.log(fact).await
+    }
 }

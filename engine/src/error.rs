@@ -119,6 +119,9 @@ pub enum AppendError {
         event: Kind,
         existing: Offset,
     },
+    /// Two events of the call have the same id and other content.
+    #[error("events {first} and {ord} of this call have the same id but other content")]
+    RepeatedId { first: u32, ord: u32 },
     /// The entity exists, with other attributes.
     #[error("event {ord} of this call: {entity} exists and differs in {}", .fields.join(", "))]
     EntityConflict {
@@ -170,7 +173,9 @@ impl AppendError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::IdConflict { .. } | Self::EntityConflict { .. } => ErrorKind::Conflict,
+            Self::IdConflict { .. } | Self::RepeatedId { .. } | Self::EntityConflict { .. } => {
+                ErrorKind::Conflict
+            }
             Self::KeyReused
             | Self::StaleProducer { .. }
             | Self::SequenceGap { .. }
@@ -205,4 +210,17 @@ pub enum CheckpointError {
     },
     #[error("the store was written by fold version {found}, this program has {expected}")]
     FoldVersion { found: u32, expected: u32 },
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

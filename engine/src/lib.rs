@@ -3,23 +3,33 @@
 pub mod batch;
 mod checkpoint;
 mod clock;
+mod cold;
+mod config;
 mod engine;
 mod error;
 pub mod event;
+mod log;
+pub mod metrics;
 pub mod names;
 mod offset;
 pub mod origin;
 pub mod projection;
 pub mod read;
+mod runtime;
+mod statistician;
 pub mod stats;
 mod storage;
 
 pub use checkpoint::{Checkpoint, LogId};
 pub use clock::{Clock, SystemClock};
-pub use engine::{
-    AppendOptions, Appended, Channel, Config, Engine, Health, LogConfig, LogEventsError, LogReader,
-    NotYet, OnBacklog, OnConflict, OnCreate, ProjectionHandle, ProjectionState, ProjectionStatus,
+pub use cold::ColdTier;
+pub use config::{
+    AppendOptions, Appended, Channel, Config, LogConfig, OnBacklog, OnConflict, OnCreate,
 };
-pub use error::{AppendError, CheckpointError, ErrorKind, LogError};
+pub use engine::{Engine, Foundations, Health, LogEventsError};
+pub use error::{AppendError, CheckpointError, ErrorKind, LogError, chain};
+pub use log::{LogReader, inspect};
 pub use offset::{Offset, TimeError, Timestamp};
-pub use storage::{LocalStorage, Storage, StorageFile};
+pub use runtime::{NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
+pub use statistician::SharedStatistics;
+pub use storage::{LocalStorage, LockGuard, Storage, StorageFile};

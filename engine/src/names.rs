@@ -134,6 +134,16 @@ impl Names {
         true
     }
 
+    /// Takes back the names given last; the latest first. They are in no frame.
+    pub(crate) fn forget(&self, named: &NamedEntity) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let names = &mut tables.kinds[named.kind as usize];
+        if names.entities.len() == named.id as usize {
+            names.entities.pop();
+            names.ids.remove(&BorrowedKey(named.parent, &named.name));
+        }
+    }
+
     /// Every name, by kind and number.
     pub(crate) fn all(&self) -> Vec<NamedEntity> {
         let tables = self.read();

@@ -8,8 +8,10 @@ pub struct Origin {
     pub source: Source,
     /// Place of its first event in the batch.
     pub first_ord: u32,
-    /// How many events of the batch are its own.
+    /// How many events of the batch are its own, records of rejected ones included.
     pub rows: u32,
+    /// How many of those are records of rejected ones.
+    pub rejected: u32,
     /// How many more it brought that the log had already.
     pub duplicates: u32,
 }
@@ -44,13 +46,15 @@ pub enum Source {
 }
 
 impl Origin {
-    /// The origin of a batch's only source.
+    /// The origin of a batch with one source: on its own and without rows, it stands for all events there are when the
+    /// batch is appended.
     #[must_use]
     pub fn whole(source: Source) -> Self {
         Self {
             source,
             first_ord: 0,
             rows: 0,
+            rejected: 0,
             duplicates: 0,
         }
     }

@@ -15,15 +15,16 @@ use async_trait::async_trait;
 use crate::Checkpoint;
 use crate::batch::LoggedBatch;
 use crate::names::Names;
-use crate::stats::Statistics;
+use crate::statistician::SharedStatistics;
 
 /// What a projection may look up while it applies batches.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// Every name the batches mention has its number here.
     pub names: &'a Names,
-    /// The engine's fold; it has reached at least the end of the batches.
-    pub statistics: &'a Statistics,
+    /// The engine's fold; it has reached at least the end of the batches. It goes on while nobody looks, so what is
+    /// published together must come from one look.
+    pub statistics: &'a SharedStatistics,
 }
 
 /// Why a projection did not go on.

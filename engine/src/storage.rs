@@ -4,8 +4,8 @@
 //! durable before the file's `sync_data`, and no created, renamed or removed name before its directory's `sync_dir`.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Bytes free to us on the file system of a path.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Locks a file, created if need be, against other processes for as long as the guard lives; or tells who has it.
+    fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>>;
+    /// The name of the network file system a path is on; none if it is local.
+    fn network_file_system(&self, path: &Path) -> io::Result<Option<&'static str>>;
 }
+
+/// Holds a lock until it is dropped.
+pub type LockGuard = Box<dyn Send + Sync + fmt::Debug>;
 
 /// An open file.
 pub trait StorageFile: Send + Sync + fmt::Debug {
@@ -118,6 +125,42 @@ impl Storage for LocalStorage {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>> {
+        let mut file = owner_only()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                write!(file, "process {}", std::process::id())?;
+                Ok(Ok(Box::new(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.take(256).read_to_string(&mut holder)?;
+                Ok(Err(if holder.is_empty() {
+                    "another process".into()
+                } else {
+                    holder
+                }))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn network_file_system(&self, path: &Path) -> io::Result<Option<&'static str>> {
+        // The magic numbers of statfs(2).
+        Ok(match rustix::fs::statfs(path)?.f_type as u32 {
+            0x6969 => Some("NFS"),
+            0xff53_4d42 | 0xfe53_4d42 | 0x517b => Some("SMB"),
+            0x00c3_6400 => Some("Ceph"),
+            0x5346_414f => Some("AFS"),
+            _ => None,
+        })
     }
 }
 

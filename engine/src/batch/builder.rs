@@ -20,6 +20,7 @@ use crate::event::schema::{self, FieldType, Presence};
 use crate::event::{
     Event, Fact, FieldError, FieldProblem, Json, Kind, Slot, check_text, check_together, json,
 };
+use crate::log::TextRows;
 use crate::origin::Origin;
 
 /// Gathers events of any kinds, in order, as columns.
@@ -35,12 +36,30 @@ pub struct EventBatchBuilder {
 
 /// The rows of one kind.
 #[derive(Debug)]
-pub(super) struct KindRows {
-    pub(super) kind: Kind,
-    pub(super) rows: usize,
-    pub(super) ords: Vec<u32>,
-    pub(super) columns: Vec<Option<Column>>,
-    pub(super) identities: Vec<Identity>,
+pub(crate) struct KindRows {
+    kind: Kind,
+    rows: usize,
+    ords: Vec<u32>,
+    columns: Vec<Option<Column>>,
+    identities: Vec<Identity>,
+}
+
+impl TextRows for KindRows {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn text(&self, column: usize, row: usize) -> Option<&str> {
+        self.columns[column].as_ref()?.text(row)
+    }
+
+    fn time(&self, row: usize) -> Option<Timestamp> {
+        self.columns[schema::TIME].as_ref()?.time(row)
+    }
 }
 
 impl EventBatchBuilder {
@@ -193,11 +212,37 @@ impl EventBatchBuilder {
         (tables, identities, self.origins)
     }
 
-    pub(super) fn origins(&self) -> &[Origin] {
+    pub(crate) fn origins(&self) -> &[Origin] {
         &self.origins
     }
 
-    pub(super) fn identities(&self) -> impl Iterator<Item = &Identity> {
+    pub(crate) fn origins_mut(&mut self) -> &mut Vec<Origin> {
+        &mut self.origins
+    }
+
+    pub(crate) fn kinds(&self) -> &[KindRows] {
+        &self.kinds
+    }
+
+    /// How many events of a kind there are.
+    pub(crate) fn rows_of(&self, kind: Kind) -> usize {
+        self.kinds
+            .iter()
+            .filter(|rows| rows.kind == kind)
+            .map(|rows| rows.rows)
+            .sum()
+    }
+
+    /// The kind of the event at a place.
+    pub(crate) fn kind_of(&self, ord: u32) -> Option<Kind> {
+        self.kinds
+            .iter()
+            .find(|rows| rows.ords.binary_search(&ord).is_ok())
+            .map(|rows| rows.kind)
+    }
+
+    /// Identities of all rows that have an `id`, by kind.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = &Identity> {
         self.kinds.iter().flat_map(|rows| &rows.identities)
     }
 }

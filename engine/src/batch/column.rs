@@ -11,6 +11,7 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 
+use crate::Timestamp;
 use crate::event::schema::FieldType;
 
 /// A column being filled.
@@ -180,6 +181,32 @@ impl Column {
         }
         for row in 0..other.valid.len() {
             self.valid.append(other.valid.is_valid(row));
+        }
+    }
+
+    /// A row's text; nothing where it is null.
+    pub(super) fn text(&self, row: usize) -> Option<&str> {
+        if row >= self.len() || !self.valid.is_valid(row) {
+            return None;
+        }
+        match &self.values {
+            // Only whole texts are written to such columns.
+            Values::Bytes {
+                data,
+                ends,
+                binary: false,
+            } => std::str::from_utf8(&data[ends[row] as usize..ends[row + 1] as usize]).ok(),
+            _ => None,
+        }
+    }
+
+    /// A row's time; nothing where it is null.
+    pub(super) fn time(&self, row: usize) -> Option<Timestamp> {
+        match &self.values {
+            Values::Int { values, time: true } if row < self.len() && self.valid.is_valid(row) => {
+                Some(Timestamp::from_micros(values[row]))
+            }
+            _ => None,
         }
     }
 

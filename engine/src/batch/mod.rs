@@ -132,6 +132,27 @@ impl EventBatch {
         }
     }
 
+    pub(crate) fn origins_mut(&mut self) -> &mut Vec<Origin> {
+        match &mut self.content {
+            Content::Built(builder) => builder.origins_mut(),
+            Content::Arrays { origins, .. } => origins,
+        }
+    }
+
+    /// How many of the events are records of rejected ones.
+    #[must_use]
+    pub fn rejected(&self) -> u32 {
+        let rejected = match &self.content {
+            Content::Built(builder) => builder.rows_of(Kind::EventRejected),
+            Content::Arrays { tables, .. } => tables
+                .iter()
+                .filter(|table| table.kind() == Kind::EventRejected)
+                .map(Table::rows)
+                .sum(),
+        };
+        rejected as u32
+    }
+
     pub(crate) fn into_parts(self) -> Parts {
         match self.content {
             Content::Built(builder) => {

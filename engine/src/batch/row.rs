@@ -115,33 +115,44 @@ impl<'a> Row<'a> {
         write_value(out, &self.offset().0);
         out.extend_from_slice(b",\"append_time\":");
         write_value(out, &self.append_time().to_string());
-        for (column, field) in schema::fields(self.kind()).enumerate().skip(1) {
-            if column != schema::TIME && !self.table.has(column, self.row) {
-                continue;
+        write_fields(self.table, self.row, Some(self.time()), out);
+        out.push(b'}');
+    }
+}
+
+/// Appends `,"name":value` for every field that has a value; the time only if there is one.
+pub(super) fn write_fields(table: &Table, row: usize, time: Option<Timestamp>, out: &mut Vec<u8>) {
+    for (column, field) in schema::fields(table.kind()).enumerate().skip(1) {
+        let time = table
+            .times(schema::TIME)
+            .get(row)
+            .or(time)
+            .filter(|_| column == schema::TIME);
+        if time.is_none() && !table.has(column, row) {
+            continue;
+        }
+        out.push(b',');
+        write_value(out, field.name);
+        out.push(b':');
+        match field.ty {
+            FieldType::Json | FieldType::JsonObject => {
+                out.extend_from_slice(table.text(column).get(row).unwrap_or("null").as_bytes());
             }
-            out.push(b',');
-            write_value(out, field.name);
-            out.push(b':');
-            match field.ty {
-                FieldType::Json | FieldType::JsonObject => {
-                    out.extend_from_slice(self.text(column).unwrap_or("null").as_bytes());
-                }
-                FieldType::Int | FieldType::Ord => write_value(out, &self.int(column)),
-                FieldType::Float => match self.float(column) {
-                    Some(value) if !value.is_finite() => write_value(out, non_finite(value)),
-                    value => write_value(out, &value),
-                },
-                FieldType::Bool => write_value(out, &self.boolean(column)),
-                FieldType::Time => write_value(out, &self.time().to_string()),
-                FieldType::Bytes => {
-                    write_value(out, &base64(self.bytes(column).unwrap_or_default()))
-                }
-                FieldType::Text | FieldType::Name(_) | FieldType::Word(_) | FieldType::Entity => {
-                    write_value(out, self.text(column).unwrap_or_default());
-                }
+            FieldType::Int | FieldType::Ord => write_value(out, &table.ints(column).get(row)),
+            FieldType::Float => match table.floats(column).get(row) {
+                Some(value) if !value.is_finite() => write_value(out, non_finite(value)),
+                value => write_value(out, &value),
+            },
+            FieldType::Bool => write_value(out, &table.booleans(column).get(row)),
+            FieldType::Time => write_value(out, &time.map(|time| time.to_string())),
+            FieldType::Bytes => write_value(
+                out,
+                &base64(table.bytes(column).get(row).unwrap_or_default()),
+            ),
+            FieldType::Text | FieldType::Name(_) | FieldType::Word(_) | FieldType::Entity => {
+                write_value(out, table.text(column).get(row).unwrap_or_default());
             }
         }
-        out.push(b'}');
     }
 }
 

@@ -5,18 +5,16 @@
 
 use std::sync::Arc;
 
+use super::identity::{Identity, RowBytes, row_identity};
+use crate::event::schema::{self, FieldType, Presence};
+use crate::event::{FieldError, FieldProblem, Kind, check_text, check_together, json};
+use crate::{Offset, Timestamp};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType, UInt32Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
-use arrow_schema::ArrowError;
-
-use super::identity::{Identity, RowBytes, row_identity};
-use crate::event::schema::{self, FieldType, Presence};
-use crate::event::{FieldError, FieldProblem, Kind, check_text, check_together, json};
-use crate::{Offset, Timestamp};
 
 /// Rows of one kind, in order.
 #[derive(Clone, Debug)]
@@ -263,31 +261,74 @@ impl Table {
         )
     }
 
-    /// The rows a predicate keeps, with `ord` as they had it.
-    pub(crate) fn filter(&self, keep: impl Fn(usize) -> bool) -> Result<Self, ArrowError> {
-        let mask: BooleanArray = (0..self.rows).map(|row| Some(keep(row))).collect();
-        let rows = mask.true_count();
+    /// Some of the rows, with new places.
+    pub(crate) fn take(&self, rows: &[u32], ords: Vec<u32>) -> Self {
+        let indices = UInt32Array::from(rows.to_vec());
+        let taken = |array: &ArrayRef| {
+            arrow_select::take::take(array, &indices, None).expect("the rows lie within the table")
+        };
         let columns = self
             .columns
             .iter()
-            .map(|column| {
-                column
-                    .as_ref()
-                    .map(|array| arrow_select::filter::filter(array, &mask))
-                    .transpose()
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
+            .map(|column| column.as_ref().map(taken))
+            .collect();
+        Self::from_columns(self.kind, rows.len(), Some(ords), columns)
+    }
+
+    /// The rows of two tables of one kind, by place.
+    pub(crate) fn join(&self, other: &Self) -> Self {
+        let rows = self.rows + other.rows;
+        let column = |number: usize| {
+            let nulls =
+                |rows| new_null_array(&schema::field(self.kind, number).ty.data_type(), rows);
+            let (first, second) = match (&self.columns[number], &other.columns[number]) {
+                (None, None) => return None,
+                (Some(first), Some(second)) => (Arc::clone(first), Arc::clone(second)),
+                (Some(first), None) => (Arc::clone(first), nulls(other.rows)),
+                (None, Some(second)) => (nulls(self.rows), Arc::clone(second)),
+            };
+            let joined = arrow_select::concat::concat(&[&first, &second]);
+            Some(joined.expect("a field has one type"))
+        };
+        let columns = (0..self.columns.len()).map(column).collect();
+        let joined = Self {
             kind: self.kind,
             rows,
             columns,
-        })
+        };
+        let place = |row: u32| match (row as usize).checked_sub(self.rows) {
+            None => self.ord(row as usize),
+            Some(row) => other.ord(row),
+        };
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        order.sort_by_key(|row| place(*row));
+        let ords = order.iter().map(|row| place(*row)).collect();
+        joined.take(&order, ords)
     }
 
-    /// Replaces the places of the rows.
-    pub(crate) fn with_ords(mut self, ords: Vec<u32>) -> Self {
-        self.columns[schema::ORD] = Some(Arc::new(UInt32Array::from(ords)));
-        self
+    /// An event as a producer would write it.
+    pub(crate) fn event_json(&self, row: usize) -> Vec<u8> {
+        let mut out = format!("{{\"type\":\"{}\"", self.kind).into_bytes();
+        super::row::write_fields(self, row, None, &mut out);
+        out.push(b'}');
+        out
+    }
+
+    /// A hash of a row's value; nothing where it is null.
+    pub(crate) fn value_hash(
+        &self,
+        column: usize,
+        row: usize,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> Option<u64> {
+        let mut scratch = [0; 8];
+        TableRow {
+            table: self,
+            row,
+            received: None,
+        }
+        .bytes(column, &mut scratch)
+        .map(hash)
     }
 
     /// Identities of the rows that have an `id`. A time equal to `received` counts as not given.

@@ -56,7 +56,7 @@ impl Event {
 
 /// A field of a fact, met in column order.
 #[derive(Debug)]
-pub enum Slot<'a> {
+pub(crate) enum Slot<'a> {
     Text(&'a mut String),
     OptionalText(&'a mut Option<String>),
     Json(&'a mut Json),

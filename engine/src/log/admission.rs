@@ -1,0 +1,389 @@
+//! Admission: the short serialised step that dedupes, checks preconditions, gives names and offsets, and queues.
+//!
+//! A call goes round until nothing of it is to be dropped: what admission finds to be a duplicate is taken out by the
+//! caller's thread, outside the lock, and the rest tries again. Only then does anything change.
+//!
+//! # Invariants
+//! A1. What is queued is in the state, and the queue is in offset order.
+//! A2. An answer is given after everything it speaks of is durable: also of duplicates, which wait for their original.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
+
+use super::call::{Call, Drops, Rows};
+use super::catalog::{Repeat, created_by};
+use super::sources::SourceState;
+use super::writer::{Content, Item, Waiter};
+use super::{BUDGET_UNIT, Log, Queue, Shared, Stopped};
+use crate::Offset;
+use crate::batch::{EventBatch, Table};
+use crate::config::{AppendOptions, Appended, OnBacklog, OnConflict, OnCreate};
+use crate::engine::Health;
+use crate::error::AppendError;
+use crate::event::schema;
+
+/// How often a full disk is looked at again.
+const FULL_RETRY: Duration = Duration::from_millis(100);
+/// What a call may take in a frame; arrays in memory may take several times that.
+pub(crate) const CALL_BYTES_MAX: usize = 128 << 20;
+
+/// What admission made of a call.
+enum Admitted {
+    /// In the queue; the answer comes through here.
+    Queued {
+        first: Offset,
+        answer: oneshot::Receiver<Result<(), AppendError>>,
+    },
+    /// It was made before, and answered so.
+    Repeat(SourceState),
+    /// There was nothing left to append.
+    Nothing,
+    /// These events must be taken out first.
+    Drop(Drops),
+}
+
+/// What is settled about a call on its rounds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settled {
+    duplicates: u32,
+    /// Everything before this must be durable before the call is answered.
+    wait_for: Offset,
+}
+
+impl Log {
+    /// Appends a batch; durable when it returns. Once admitted, it is appended even if the future is dropped.
+    pub(crate) async fn append(
+        &self,
+        mut batch: EventBatch,
+        options: AppendOptions,
+    ) -> Result<Appended, AppendError> {
+        let shared = &self.shared;
+        let started = shared.clock.monotonic();
+        fit_origin(&mut batch);
+        let (mut call, duplicates) = Call::new(batch, options)?;
+        let mut settled = Settled {
+            duplicates,
+            wait_for: Offset::ZERO,
+        };
+        if call.bytes > CALL_BYTES_MAX {
+            return Err(AppendError::TooLarge {
+                bytes: call.bytes,
+                max: CALL_BYTES_MAX,
+            });
+        }
+        let mut permit = Some(shared.reserve(call.bytes, options.backlog).await?);
+        let undone = shared.tail.borrow().undone;
+        loop {
+            let (rejected, tallies) = (call.rejected(), call.tallies(shared.clock.now()));
+            let count = call.count;
+            match shared.admit(&mut call, options, &mut settled, &mut permit)? {
+                Admitted::Drop(drops) => {
+                    settled.duplicates += drops.duplicates.len() as u32;
+                    call = call.without(&drops);
+                }
+                Admitted::Repeat(state) => {
+                    let end = state
+                        .first
+                        .advance((state.accepted + state.rejected).into());
+                    shared.wait_durable(end, undone).await?;
+                    return Ok(state.into());
+                }
+                Admitted::Nothing => {
+                    shared.wait_durable(settled.wait_for, undone).await?;
+                    shared.count_duplicates(options, settled.duplicates);
+                    let end = settled.wait_for;
+                    return Ok(Appended {
+                        accepted: 0,
+                        rejected: 0,
+                        duplicates: settled.duplicates,
+                        first: None,
+                        end,
+                    });
+                }
+                Admitted::Queued { first, answer } => {
+                    answer.await.unwrap_or_else(|_| {
+                        Err(AppendError::OutcomeUnknown {
+                            reason: "the writer stopped".into(),
+                        })
+                    })?;
+                    shared.count(options, &tallies, settled.duplicates, started);
+                    let end = first.advance(count.into()).max(settled.wait_for);
+                    let accepted = count - rejected;
+                    let first = (count > 0).then_some(first);
+                    return Ok(Appended {
+                        accepted,
+                        rejected,
+                        duplicates: settled.duplicates,
+                        first,
+                        end,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether events can be taken.
+    pub(crate) fn health(&self) -> Health {
+        let mut queue = self.shared.queue();
+        match self.shared.check_open(&mut queue) {
+            Ok(()) => Health::Accepting,
+            Err(error) => Health::Refusing(error),
+        }
+    }
+}
+
+/// An origin that stands for the whole batch covers the rows it has now.
+fn fit_origin(batch: &mut EventBatch) {
+    let (rows, rejected) = (batch.rows(), batch.rejected());
+    if let [origin] = &mut batch.origins_mut()[..]
+        && origin.rows == 0
+        && origin.first_ord == 0
+    {
+        origin.rows = rows;
+        origin.rejected = rejected;
+    }
+}
+
+impl From<SourceState> for Appended {
+    fn from(state: SourceState) -> Self {
+        let SourceState {
+            first,
+            accepted,
+            rejected,
+            duplicates,
+            ..
+        } = state;
+        let rows = accepted + rejected;
+        let end = first.advance(rows.into());
+        Self {
+            accepted,
+            rejected,
+            duplicates,
+            first: (rows > 0).then_some(first),
+            end,
+        }
+    }
+}
+
+impl Shared {
+    async fn reserve(
+        &self,
+        bytes: usize,
+        backlog: OnBacklog,
+    ) -> Result<OwnedSemaphorePermit, AppendError> {
+        let all = self.config.backlog_bytes_max.div_ceil(BUDGET_UNIT).max(1);
+        let units = bytes.div_ceil(BUDGET_UNIT).clamp(1, all) as u32;
+        let budget = Arc::clone(&self.budget);
+        match backlog {
+            OnBacklog::Wait => budget
+                .acquire_many_owned(units)
+                .await
+                .map_err(|_| AppendError::Closed),
+            OnBacklog::Refuse => {
+                budget
+                    .try_acquire_many_owned(units)
+                    .map_err(|error| match error {
+                        TryAcquireError::Closed => AppendError::Closed,
+                        TryAcquireError::NoPermits => AppendError::Backlog {
+                            backlog_bytes: self.backlog_bytes(),
+                        },
+                    })
+            }
+        }
+    }
+
+    /// Bytes that wait to be written, about.
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        let all = self.config.backlog_bytes_max.div_ceil(BUDGET_UNIT).max(1);
+        (all - self.budget.available_permits().min(all)) * BUDGET_UNIT
+    }
+
+    fn check_open(&self, queue: &mut Queue) -> Result<(), AppendError> {
+        match &queue.stopped {
+            Some(Stopped::Closing) => return Err(AppendError::Closed),
+            Some(Stopped::Poisoned(reason)) => {
+                return Err(AppendError::Poisoned {
+                    reason: reason.clone(),
+                });
+            }
+            None => {}
+        }
+        if let Some(since) = queue.full_since {
+            let now = self.clock.monotonic();
+            if now.saturating_sub(since) < FULL_RETRY || !self.has_space() {
+                return Err(AppendError::DiskFull);
+            }
+            queue.full_since = None;
+        }
+        Ok(())
+    }
+
+    fn admit(
+        &self,
+        call: &mut Call,
+        options: AppendOptions,
+        settled: &mut Settled,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Admitted, AppendError> {
+        let mut queue = self.queue();
+        self.check_open(&mut queue)?;
+        for origin in call.origins() {
+            if let Some(state) = queue.state.sources.find(&origin.source)? {
+                return Ok(Admitted::Repeat(state.clone()));
+            }
+        }
+        let drops = queue.find_drops(call, options, settled)?;
+        if drops.duplicates.len() as u32 == call.count
+            && call.count > 0
+            && call.origins().is_empty()
+        {
+            settled.duplicates += call.count;
+            return Ok(Admitted::Nothing);
+        }
+        if !drops.is_empty() {
+            return Ok(Admitted::Drop(drops));
+        }
+        if call.count == 0 && call.origins().is_empty() {
+            return Ok(Admitted::Nothing);
+        }
+        let (answer, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            answer,
+            _permit: permit.take(),
+        };
+        let first = queue.push(call, waiter);
+        self.work.notify_one();
+        Ok(Admitted::Queued {
+            first,
+            answer: receiver,
+        })
+    }
+
+    async fn wait_durable(&self, end: Offset, undone: u64) -> Result<(), AppendError> {
+        let mut tail = self.tail.subscribe();
+        let decided = |tail: &super::Tail| {
+            tail.offset >= end || tail.undone != undone || tail.poisoned.is_some() || tail.closed
+        };
+        let tail = tail
+            .wait_for(decided)
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        match &tail.poisoned {
+            _ if tail.undone != undone => Err(AppendError::DiskFull),
+            _ if tail.offset >= end => Ok(()),
+            Some(reason) => Err(AppendError::OutcomeUnknown {
+                reason: reason.clone(),
+            }),
+            None => Err(AppendError::Closed),
+        }
+    }
+}
+
+impl Queue {
+    /// What of a call is in the log already, or may not be.
+    fn find_drops(
+        &self,
+        call: &Call,
+        options: AppendOptions,
+        settled: &mut Settled,
+    ) -> Result<Drops, AppendError> {
+        let mut drops = Drops::default();
+        for identity in &call.identities {
+            let Some(seen) = self.state.window.get(identity.key) else {
+                continue;
+            };
+            if seen.content == identity.content {
+                drops.duplicates.insert(identity.ord);
+                settled.wait_for = settled.wait_for.max(seen.offset.advance(1));
+            } else if options.id_conflict == OnConflict::Refuse {
+                let event = call.kind_of(identity.ord);
+                return Err(AppendError::IdConflict {
+                    ord: identity.ord,
+                    event,
+                    existing: seen.offset,
+                });
+            } else {
+                drops.conflicts.push((identity.ord, Some(seen.offset)));
+            }
+        }
+        if options.create == OnCreate::Refuse {
+            self.find_repeated_creations(call.creating(), &mut drops)?;
+            if !drops.duplicates.is_empty() {
+                settled.wait_for = settled.wait_for.max(self.state.next);
+            }
+        }
+        Ok(drops)
+    }
+
+    fn find_repeated_creations(
+        &self,
+        tables: &[Table],
+        drops: &mut Drops,
+    ) -> Result<(), AppendError> {
+        for table in tables {
+            let Some(kind) = created_by(table.kind()) else {
+                continue;
+            };
+            for row in 0..table.rows() {
+                match self.state.catalog.compare(table, row, &self.state.names) {
+                    Repeat::First => {}
+                    Repeat::Identical => drops.duplicates.extend([table.ord(row)]),
+                    Repeat::Differing(fields) => {
+                        let name = table
+                            .text(schema::COMMON.len())
+                            .get(row)
+                            .unwrap_or_default();
+                        let entity = format!("{kind} {name:?}");
+                        return Err(AppendError::EntityConflict {
+                            ord: table.ord(row),
+                            entity,
+                            fields,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a call its offsets and names, and queues it. Answers its first offset.
+    fn push(&mut self, call: &mut Call, waiter: Waiter) -> Offset {
+        let first = self.state.next;
+        let identities = std::mem::take(&mut call.identities);
+        let mentions = std::mem::take(&mut call.mentions);
+        let changes = self.state.admit(
+            call.count,
+            identities,
+            &mentions,
+            call.creating(),
+            call.origins(),
+        );
+        match (&mut call.rows, self.items.back_mut()) {
+            (Rows::Joined(builder), Some(item)) if item.takes(call.bytes) => {
+                item.join(builder, call.bytes, changes, waiter);
+            }
+            (rows, _) => {
+                let rows =
+                    std::mem::replace(rows, Rows::Joined(crate::batch::EventBatchBuilder::new()));
+                let content = match rows {
+                    Rows::Joined(builder) => Content::Built(builder),
+                    Rows::Encoded {
+                        tables,
+                        rows,
+                        origins,
+                    } => Content::Encoded {
+                        tables,
+                        rows,
+                        origins,
+                    },
+                };
+                self.items.push_back(Item::new(
+                    first, call.count, call.bytes, content, changes, waiter,
+                ));
+            }
+        }
+        first
+    }
+}

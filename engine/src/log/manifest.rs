@@ -1,0 +1,298 @@
+//! The manifest: which segments the log consists of, and which stretches of history it has had.
+//!
+//! Two slots in one file, written in turn and synced: a crash in the middle of one leaves the other. The slot with the
+//! higher sequence number counts. It changes only when segments or epochs do, never per append.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::bytes::{Malformed, Reader, put_u32, put_u64};
+use super::segment::{FORMAT_VERSION, READER_VERSION, SegmentEnd};
+use crate::error::LogError;
+use crate::storage::{Storage, StorageFile, read_exact};
+use crate::{LogId, Offset};
+
+const MAGIC: &[u8; 8] = b"MODELOGM";
+const SLOT_BYTES: u64 = 1 << 20;
+const SLOT_HEADER_BYTES: usize = 24;
+
+/// A stretch of history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch {
+    pub(crate) number: u32,
+    pub(crate) start: Offset,
+}
+
+/// A segment that belongs to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentEntry {
+    pub(crate) number: u64,
+    pub(crate) first_offset: Offset,
+    /// None for the last one, which is being written.
+    pub(crate) end: Option<SegmentEnd>,
+}
+
+/// What the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) log: LogId,
+    /// By number; at least one, starting at offset 0.
+    pub(crate) epochs: Vec<Epoch>,
+    /// By number. Everything before the first lies below `cold_end`.
+    pub(crate) segments: Vec<SegmentEntry>,
+    /// Events before this offset are in the cold tier, verified.
+    pub(crate) cold_end: Offset,
+}
+
+impl Contents {
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epochs.last().map_or(0, |epoch| epoch.number)
+    }
+
+    /// The epoch an offset belongs to.
+    pub(crate) fn epoch_of(&self, offset: Offset) -> u32 {
+        self.epochs
+            .iter()
+            .rev()
+            .find(|epoch| epoch.start <= offset)
+            .map_or(0, |epoch| epoch.number)
+    }
+
+    /// Where an epoch ended; none if it has not, or is not one of this log.
+    pub(crate) fn epoch_end(&self, number: u32) -> Option<Offset> {
+        self.epochs
+            .iter()
+            .find(|epoch| epoch.number > number)
+            .map(|epoch| epoch.start)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_u32(&mut out, FORMAT_VERSION);
+        put_u32(&mut out, READER_VERSION);
+        out.extend_from_slice(self.log.0.as_bytes());
+        put_u64(&mut out, self.cold_end.0);
+        put_u32(&mut out, self.epochs.len() as u32);
+        for epoch in &self.epochs {
+            put_u32(&mut out, epoch.number);
+            put_u64(&mut out, epoch.start.0);
+        }
+        put_u32(&mut out, self.segments.len() as u32);
+        for segment in &self.segments {
+            let end = segment.end.unwrap_or_default();
+            put_u64(&mut out, segment.number);
+            put_u64(&mut out, segment.first_offset.0);
+            put_u32(&mut out, segment.end.is_some().into());
+            put_u64(&mut out, end.offset.0);
+            put_u64(&mut out, end.position);
+            put_u32(&mut out, end.last_header_crc);
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader(bytes);
+        reader.take(8)?;
+        let uuid = reader.take(16)?.try_into().map_err(|_| Malformed)?;
+        let cold_end = Offset(reader.u64()?);
+        let count = reader.count(12)?;
+        let epochs = (0..count)
+            .map(|_| {
+                Ok(Epoch {
+                    number: reader.u32()?,
+                    start: Offset(reader.u64()?),
+                })
+            })
+            .collect::<Result<_, Malformed>>()?;
+        let count = reader.count(40)?;
+        let segments = (0..count)
+            .map(|_| {
+                let (number, first_offset, ended) =
+                    (reader.u64()?, Offset(reader.u64()?), reader.u32()? == 1);
+                let end = SegmentEnd {
+                    offset: Offset(reader.u64()?),
+                    position: reader.u64()?,
+                    last_header_crc: reader.u32()?,
+                };
+                Ok(SegmentEntry {
+                    number,
+                    first_offset,
+                    end: ended.then_some(end),
+                })
+            })
+            .collect::<Result<_, Malformed>>()?;
+        Ok(Self {
+            log: LogId(uuid::Uuid::from_bytes(uuid)),
+            epochs,
+            segments,
+            cold_end,
+        })
+    }
+}
+
+/// A slot as found.
+enum Slot {
+    Sound { sequence: u64, contents: Contents },
+    TooNew(u32),
+    Damaged,
+}
+
+/// The manifest file, open.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    file: Arc<dyn StorageFile>,
+    path: PathBuf,
+    sequence: u64,
+    pub(crate) contents: Contents,
+}
+
+impl Manifest {
+    /// Creates the manifest of a new log; it is there whole or not at all.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        directory: &Path,
+        contents: Contents,
+    ) -> Result<Self, LogError> {
+        let (path, temporary) = (directory.join("MANIFEST"), directory.join("MANIFEST.tmp"));
+        if storage
+            .exists(&temporary)
+            .map_err(LogError::io("looking for", &temporary))?
+        {
+            storage
+                .remove(&temporary)
+                .map_err(LogError::io("removing", &temporary))?;
+        }
+        let file = storage
+            .create(&temporary)
+            .map_err(LogError::io("creating", &temporary))?;
+        let mut manifest = Self {
+            file,
+            path: path.clone(),
+            sequence: 0,
+            contents,
+        };
+        manifest.write()?;
+        storage
+            .rename(&temporary, &path)
+            .map_err(LogError::io("renaming", &temporary))?;
+        storage
+            .sync_dir(directory)
+            .map_err(LogError::io("syncing", directory))?;
+        Ok(manifest)
+    }
+
+    /// Opens an existing manifest.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        directory: &Path,
+        write: bool,
+    ) -> Result<Self, LogError> {
+        let path = directory.join("MANIFEST");
+        let file = storage
+            .open(&path, write)
+            .map_err(LogError::io("opening", &path))?;
+        let mut best: Option<(u64, Contents)> = None;
+        for slot in 0..2 {
+            match read_slot(&*file, &path, slot)? {
+                Slot::Sound { sequence, contents } => {
+                    if best.as_ref().is_none_or(|(known, _)| *known < sequence) {
+                        best = Some((sequence, contents));
+                    }
+                }
+                Slot::TooNew(needed) => {
+                    return Err(LogError::TooNew {
+                        path,
+                        needed,
+                        supported: READER_VERSION,
+                    });
+                }
+                Slot::Damaged => {}
+            }
+        }
+        let (sequence, contents) = best.ok_or_else(|| LogError::Corrupt {
+            path: path.clone(),
+            position: 0,
+            offset: Offset::ZERO,
+            reason: "both of its slots are damaged".into(),
+        })?;
+        Ok(Self {
+            file,
+            path,
+            sequence,
+            contents,
+        })
+    }
+
+    /// Makes the contents durable. On failure the caller must not go on writing.
+    pub(crate) fn write(&mut self) -> Result<(), LogError> {
+        let content = self.contents.encode();
+        if (SLOT_HEADER_BYTES + content.len()) as u64 > SLOT_BYTES {
+            return Err(LogError::Setting {
+                setting: "log.segment_bytes",
+                reason: format!(
+                    "is too small: {} segments do not fit the manifest",
+                    self.contents.segments.len()
+                ),
+            });
+        }
+        let sequence = self.sequence + 1;
+        let mut slot = Vec::with_capacity(SLOT_HEADER_BYTES + content.len());
+        slot.extend_from_slice(MAGIC);
+        put_u64(&mut slot, sequence);
+        put_u32(&mut slot, content.len() as u32);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&slot), &content);
+        put_u32(&mut slot, crc);
+        slot.extend_from_slice(&content);
+        let position = (sequence % 2) * SLOT_BYTES;
+        self.file
+            .write_at(&[IoSlice::new(&slot)], position)
+            .map_err(LogError::io("writing", &self.path))?;
+        self.file
+            .sync_data()
+            .map_err(LogError::io("syncing", &self.path))?;
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// Slots that were written and cannot be read: damage that the other slot makes harmless.
+    pub(crate) fn damaged_slots(&self) -> Result<Vec<u64>, LogError> {
+        let mut damaged = Vec::new();
+        for slot in 0..2_u64.min(self.sequence) {
+            let slot = (self.sequence - slot) % 2;
+            if matches!(read_slot(&*self.file, &self.path, slot)?, Slot::Damaged) {
+                damaged.push(slot * SLOT_BYTES);
+            }
+        }
+        Ok(damaged)
+    }
+}
+
+fn read_slot(file: &dyn StorageFile, path: &Path, slot: u64) -> Result<Slot, LogError> {
+    let len = file.len().map_err(LogError::io("measuring", path))?;
+    let start = slot * SLOT_BYTES;
+    let available = len.saturating_sub(start).min(SLOT_BYTES) as usize;
+    let mut bytes = vec![0; available];
+    read_exact(file, &mut bytes, start).map_err(LogError::io("reading", path))?;
+    Ok(decode_slot(&bytes).unwrap_or(Slot::Damaged))
+}
+
+fn decode_slot(bytes: &[u8]) -> Result<Slot, Malformed> {
+    let mut reader = Reader(bytes);
+    let magic = reader.take(8)?;
+    let sequence = reader.u64()?;
+    let len = reader.u32()? as usize;
+    let crc = reader.u32()?;
+    let content = reader.take(len)?;
+    if magic != MAGIC || crc32c::crc32c_append(crc32c::crc32c(&bytes[..20]), content) != crc {
+        return Err(Malformed);
+    }
+    let needed = Reader(&content[4..]).u32()?;
+    if needed > READER_VERSION {
+        return Ok(Slot::TooNew(needed));
+    }
+    Ok(Slot::Sound {
+        sequence,
+        contents: Contents::decode(content)?,
+    })
+}

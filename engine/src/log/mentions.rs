@@ -1,0 +1,237 @@
+//! Which entities a batch names: found by the caller's thread, so that admission looks each name up once.
+
+use hashbrown::HashSet;
+
+use crate::Timestamp;
+use crate::batch::Table;
+use crate::event::schema::{self, column};
+use crate::event::{EntityKind, EntityRef, Kind};
+
+/// A name that must have a number before the batch is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Mention {
+    pub(crate) kind: EntityKind,
+    /// The model, for a version.
+    pub(crate) parent: Option<String>,
+    pub(crate) name: String,
+}
+
+/// Columns that name entities of one kind.
+const NAMING: &[(Kind, EntityKind, usize)] = &[
+    (
+        Kind::ModelCreated,
+        EntityKind::Model,
+        column(Kind::ModelCreated, "model"),
+    ),
+    (
+        Kind::DatasetRegistered,
+        EntityKind::Dataset,
+        column(Kind::DatasetRegistered, "dataset"),
+    ),
+    (
+        Kind::DatasetUsed,
+        EntityKind::Run,
+        column(Kind::DatasetUsed, "run"),
+    ),
+    (
+        Kind::DatasetUsed,
+        EntityKind::Dataset,
+        column(Kind::DatasetUsed, "dataset"),
+    ),
+    (
+        Kind::ExperimentCreated,
+        EntityKind::Experiment,
+        column(Kind::ExperimentCreated, "experiment"),
+    ),
+    (
+        Kind::ModelVersionCreated,
+        EntityKind::Run,
+        column(Kind::ModelVersionCreated, "run"),
+    ),
+    (
+        Kind::RunStarted,
+        EntityKind::Run,
+        column(Kind::RunStarted, "run"),
+    ),
+    (
+        Kind::RunStarted,
+        EntityKind::Run,
+        column(Kind::RunStarted, "parent"),
+    ),
+    (
+        Kind::RunStarted,
+        EntityKind::Experiment,
+        column(Kind::RunStarted, "experiment"),
+    ),
+    (
+        Kind::RunStarted,
+        EntityKind::Dataset,
+        column(Kind::RunStarted, "dataset"),
+    ),
+    (
+        Kind::HyperparametersLogged,
+        EntityKind::Run,
+        column(Kind::HyperparametersLogged, "run"),
+    ),
+    (
+        Kind::MetricLogged,
+        EntityKind::Run,
+        column(Kind::MetricLogged, "run"),
+    ),
+    (
+        Kind::ArtifactLogged,
+        EntityKind::Run,
+        column(Kind::ArtifactLogged, "run"),
+    ),
+    (
+        Kind::RunFinished,
+        EntityKind::Run,
+        column(Kind::RunFinished, "run"),
+    ),
+];
+
+/// Columns that name a model and, where given, a version of it.
+const NAMING_VERSIONS: &[(Kind, usize, usize)] = &[
+    versions(Kind::ModelVersionCreated),
+    versions(Kind::ModelVersionAliased),
+    versions(Kind::RunStarted),
+    versions(Kind::MetricLogged),
+    versions(Kind::ArtifactLogged),
+    versions(Kind::PredictionLogged),
+    versions(Kind::FeedbackLogged),
+];
+
+const fn versions(kind: Kind) -> (Kind, usize, usize) {
+    (kind, column(kind, "model"), column(kind, "version"))
+}
+
+const ENTITY: &[(Kind, usize)] = &[
+    (Kind::TagsSet, column(Kind::TagsSet, "entity")),
+    (Kind::EntityDeleted, column(Kind::EntityDeleted, "entity")),
+    (Kind::EntityRestored, column(Kind::EntityRestored, "entity")),
+];
+
+/// Rows of one kind whose text can be looked at.
+pub(crate) trait TextRows {
+    fn kind(&self) -> Kind;
+    fn rows(&self) -> usize;
+    fn text(&self, column: usize, row: usize) -> Option<&str>;
+    /// When it happened, where the producer said so.
+    fn time(&self, row: usize) -> Option<Timestamp>;
+}
+
+impl TextRows for Table {
+    fn kind(&self) -> Kind {
+        Self::kind(self)
+    }
+
+    fn rows(&self) -> usize {
+        Self::rows(self)
+    }
+
+    fn text(&self, column: usize, row: usize) -> Option<&str> {
+        Self::text(self, column).get(row)
+    }
+
+    fn time(&self, row: usize) -> Option<Timestamp> {
+        self.times(schema::TIME).get(row)
+    }
+}
+
+/// The distinct names in some tables, in an order that depends on the tables alone; a model before its versions.
+pub(crate) fn mentions<'a, R: TextRows + 'a>(
+    tables: impl IntoIterator<Item = &'a R>,
+) -> Vec<Mention> {
+    let mut found = Found::default();
+    for table in tables {
+        for (_, entity, column) in NAMING.iter().filter(|(kind, ..)| *kind == table.kind()) {
+            found.column(table, *entity, *column);
+        }
+        for (_, model, version) in NAMING_VERSIONS
+            .iter()
+            .filter(|(kind, ..)| *kind == table.kind())
+        {
+            found.versions(table, *model, *version);
+        }
+        for (_, column) in ENTITY.iter().filter(|(kind, _)| *kind == table.kind()) {
+            found.references(table, *column);
+        }
+    }
+    found.mentions
+}
+
+#[derive(Default)]
+struct Found {
+    mentions: Vec<Mention>,
+    seen: HashSet<Mention>,
+}
+
+impl Found {
+    fn add(&mut self, mention: Mention) {
+        if self.seen.insert(mention.clone()) {
+            self.mentions.push(mention);
+        }
+    }
+
+    fn column(&mut self, table: &impl TextRows, kind: EntityKind, column: usize) {
+        let mut last = None;
+        for row in 0..table.rows() {
+            let name = table.text(column, row);
+            if name != last
+                && let Some(name) = name
+            {
+                self.add(Mention {
+                    kind,
+                    parent: None,
+                    name: name.to_owned(),
+                });
+            }
+            last = name;
+        }
+    }
+
+    fn versions(&mut self, table: &impl TextRows, model: usize, version: usize) {
+        // A few versions usually take turns: the last ones are compared before anything is hashed or copied.
+        let mut recent: [(Option<&str>, Option<&str>); 4] = [(None, None); 4];
+        for row in 0..table.rows() {
+            let pair = (table.text(model, row), table.text(version, row));
+            if recent.contains(&pair) {
+                continue;
+            }
+            recent.rotate_right(1);
+            recent[0] = pair;
+            let Some(model) = pair.0 else { continue };
+            self.add(Mention {
+                kind: EntityKind::Model,
+                parent: None,
+                name: model.to_owned(),
+            });
+            if let Some(version) = pair.1 {
+                let parent = Some(model.to_owned());
+                self.add(Mention {
+                    kind: EntityKind::Version,
+                    parent,
+                    name: version.to_owned(),
+                });
+            }
+        }
+    }
+
+    fn references(&mut self, table: &impl TextRows, column: usize) {
+        for row in 0..table.rows() {
+            let Some(Ok(EntityRef { kind, parent, name })) =
+                table.text(column, row).map(str::parse)
+            else {
+                continue;
+            };
+            if let Some(model) = &parent {
+                self.add(Mention {
+                    kind: EntityKind::Model,
+                    parent: None,
+                    name: model.clone(),
+                });
+            }
+            self.add(Mention { kind, parent, name });
+        }
+    }
+}

@@ -1,0 +1,758 @@
+//! Opening a log: what a crash can have left, told apart from what it cannot.
+//!
+//! Writes are serial (group, sync, next group), so a crash damages the last, unsynced group at most. Every frame states
+//! how far the file was synced when it was written (`durable_end`):
+//!
+//! ```text
+//! last segment:  [ frames, proven durable ][ sound frames, unproven ][ torn? ][ zeros ]
+//!                                          P                         D
+//! ```
+//!
+//! Damage at D is *corrupt* if any frame behind it proves that D was synced, else *torn*: it was never acknowledged.
+//! Frames between P and D may have been acknowledged, or only sit in the page cache: they are copied into a new
+//! segment and synced; the manifest then records that the old one ends at P. Torn bytes go to `quarantine/`, and what
+//! is cut starts a new epoch. A log that was closed in order ends with a closing frame, leaves nothing unproven, and is
+//! written on where it ended.
+//!
+//! # Invariants
+//! O1. Recovery writes nothing into a segment that holds acknowledged frames; it cuts the old one, at P, only after the
+//!     manifest speaks of the new one.
+//! O2. Until the manifest is written nothing has changed: recovery can be interrupted anywhere and run again.
+//! O3. Nothing is changed at all where the log is corrupt.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use tokio::sync::{Semaphore, watch};
+
+use super::ahead::Ahead;
+use super::frame::{Header, Place};
+use super::manifest::{Contents, Epoch, Manifest};
+use super::reader::read_segment;
+use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd, read_header};
+use super::snapshot::{self, ADMISSION, About};
+use super::state::State;
+use super::writer::{Active, AppendClock, NewSegment, Writer};
+use super::{BUDGET_UNIT, Log, Queue, Recent, Segment, Shared, Tail};
+use crate::clock::Clock;
+use crate::cold::ColdTier;
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::storage::{LockGuard, Storage, StorageFile, read_exact};
+use crate::{LogId, Offset, Timestamp};
+
+/// How much is read at a time while the state is folded.
+const FOLD_BYTES: usize = 8 << 20;
+
+/// What a log is made of beside its settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cold: Option<Arc<dyn ColdTier>>,
+}
+
+/// What the scan of the last segment found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastSegment {
+    /// Up to here every frame is known to be synced.
+    pub(crate) proven: SegmentEnd,
+    /// Up to here frames are sound.
+    pub(crate) sound: SegmentEnd,
+    /// Append time of the last sound frame.
+    pub(crate) append_time: Timestamp,
+    /// Bytes that are neither frames nor zeros, up to here; none if `sound.position`.
+    pub(crate) torn_end: u64,
+    /// The last frame closes the log.
+    pub(crate) closed: bool,
+    pub(crate) epoch: u32,
+}
+
+impl Log {
+    /// Opens the log in a data directory, or creates it.
+    pub(crate) fn open(data: &Path, config: LogConfig, parts: Parts) -> Result<Self, LogError> {
+        let storage = &*parts.storage;
+        let (directory, snapshots) = (data.join("log"), data.join("snapshots"));
+        for path in [data, &directory, &snapshots] {
+            storage
+                .create_dir_all(path)
+                .map_err(LogError::io("creating", path))?;
+        }
+        let network = storage
+            .network_file_system(data)
+            .map_err(LogError::io("looking at", data))?;
+        if let Some(name) = network {
+            return Err(LogError::NetworkFileSystem {
+                path: data.to_path_buf(),
+                name,
+            });
+        }
+        let lock_path = data.join("LOCK");
+        let lock = storage
+            .lock(&lock_path)
+            .map_err(LogError::io("locking", &lock_path))?
+            .map_err(|holder| LogError::Locked {
+                path: data.to_path_buf(),
+                holder,
+            })?;
+        let manifest = open_manifest(storage, &directory)?;
+        let opening = Opening {
+            parts,
+            config,
+            directory,
+            snapshots,
+            manifest,
+        };
+        opening.run(lock)
+    }
+}
+
+fn open_manifest(storage: &dyn Storage, directory: &Path) -> Result<Manifest, LogError> {
+    let path = directory.join("MANIFEST");
+    if storage
+        .exists(&path)
+        .map_err(LogError::io("looking for", &path))?
+    {
+        return Manifest::open(storage, directory, true);
+    }
+    if let Some(stray) = segment_files(storage, directory)?.into_iter().next() {
+        return Err(LogError::Foreign {
+            path: stray,
+            reason: "there are segments but no MANIFEST".into(),
+        });
+    }
+    let contents = Contents {
+        log: LogId(uuid::Uuid::now_v7()),
+        epochs: vec![Epoch {
+            number: 1,
+            start: Offset::ZERO,
+        }],
+        segments: Vec::new(),
+        cold_end: Offset::ZERO,
+    };
+    Manifest::create(storage, directory, contents)
+}
+
+/// Files in the log's directory that are named like segments.
+pub(crate) fn segment_files(
+    storage: &dyn Storage,
+    directory: &Path,
+) -> Result<Vec<PathBuf>, LogError> {
+    let mut files = storage
+        .list(directory)
+        .map_err(LogError::io("listing", directory))?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a snapshot is of this log, and of history that still is.
+pub(super) fn fits(about: &About, contents: &Contents, tail: Offset) -> bool {
+    let known = contents
+        .epochs
+        .iter()
+        .any(|epoch| epoch.number == about.epoch);
+    about.log == contents.log
+        && known
+        && about.offset <= contents.epoch_end(about.epoch).unwrap_or(tail)
+}
+
+struct Opening {
+    parts: Parts,
+    config: LogConfig,
+    directory: PathBuf,
+    snapshots: PathBuf,
+    manifest: Manifest,
+}
+
+impl Opening {
+    fn run(mut self, lock: LockGuard) -> Result<Log, LogError> {
+        let sealed = check_sealed(
+            &*self.parts.storage,
+            &self.directory,
+            &self.manifest.contents,
+        )?;
+        let last = match self.manifest.contents.segments.last() {
+            None => None,
+            Some(entry) => {
+                let path = segment::path(&self.directory, entry.first_offset, entry.number);
+                let storage = &self.parts.storage;
+                let file = storage
+                    .open(&path, true)
+                    .map_err(LogError::io("opening", &path))?;
+                let found = scan_last(&*file, &path, &self.manifest.contents)?;
+                Some((file, path, found))
+            }
+        };
+        self.set_orphans_aside()?;
+        let tail = last
+            .as_ref()
+            .map_or(Offset::ZERO, |(_, _, found)| found.sound.offset);
+        let window = self.config.dedupe_window;
+        let snapshot = ADMISSION.read(&*self.parts.storage, &self.snapshots, |about, content| {
+            if fits(about, &self.manifest.contents, tail) {
+                snapshot::decode(about, content, window).ok()
+            } else {
+                None
+            }
+        });
+        let mut state = snapshot?.unwrap_or_else(|| State::new(window));
+        let snapshot_at = state.next;
+        self.fold_sealed(&mut state, &sealed)?;
+        let mut segments = sealed;
+        let (active, clock) = match last {
+            None => (
+                self.begin(&state, SegmentEnd::default(), Timestamp::MIN, None)?,
+                Timestamp::MIN,
+            ),
+            Some((file, path, found)) => {
+                self.take_over(&mut state, &mut segments, file, path, found)?
+            }
+        };
+        segments.push(Arc::clone(&active.segment));
+        self.start(lock, state, segments, active, clock, snapshot_at)
+    }
+
+    /// Folds what the sealed segments, and the cold tier before them, hold beyond the snapshot.
+    fn fold_sealed(&self, state: &mut State, sealed: &[Arc<Segment>]) -> Result<(), LogError> {
+        let first = self
+            .manifest
+            .contents
+            .segments
+            .first()
+            .map_or(Offset::ZERO, |entry| entry.first_offset);
+        while state.next < first {
+            let missing = LogError::Missing {
+                first: state.next,
+                end: first,
+            };
+            let cold = self
+                .parts
+                .cold
+                .as_ref()
+                .filter(|cold| cold.end() > state.next)
+                .ok_or(missing)?;
+            for batch in cold.read(state.next, FOLD_BYTES)? {
+                if batch.end() > state.next && !state.fold(&batch) {
+                    return Err(LogError::Missing {
+                        first: state.next,
+                        end: batch.end(),
+                    });
+                }
+            }
+        }
+        for segment in sealed {
+            if segment.end().0 <= state.next {
+                continue;
+            }
+            let file = self.open_file(&segment.path)?;
+            fold_segment(
+                state,
+                self.manifest.contents.log,
+                segment,
+                &*file,
+                SEGMENT_HEADER_BYTES as u64,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Arc<dyn StorageFile>, LogError> {
+        self.parts
+            .storage
+            .open(path, false)
+            .map_err(LogError::io("opening", path))
+    }
+
+    /// Goes on in the last segment if it was closed in order, else recovers into a new one.
+    fn take_over(
+        &mut self,
+        state: &mut State,
+        segments: &mut Vec<Arc<Segment>>,
+        file: Arc<dyn StorageFile>,
+        path: PathBuf,
+        found: LastSegment,
+    ) -> Result<(Active, Timestamp), LogError> {
+        let entry = *self
+            .manifest
+            .contents
+            .segments
+            .last()
+            .expect("there is a last segment");
+        let segment = |end: SegmentEnd| {
+            Arc::new(Segment {
+                number: entry.number,
+                first_offset: entry.first_offset,
+                epoch: found.epoch,
+                path: path.clone(),
+                end: Mutex::new((end.offset, end.position)),
+            })
+        };
+        let log = self.manifest.contents.log;
+        let nothing_cut = found.torn_end == found.sound.position;
+        if found.closed && nothing_cut {
+            let segment = segment(found.sound);
+            if found.sound.offset > state.next {
+                fold_segment(state, log, &segment, &*file, SEGMENT_HEADER_BYTES as u64)?;
+            }
+            let active = Active {
+                segment,
+                zeroed: found.sound.position,
+                position: found.sound.position,
+                last_header_crc: found.sound.last_header_crc,
+                file,
+            };
+            return Ok((active, found.append_time));
+        }
+        let proven = segment(found.proven);
+        if found.proven.offset > state.next {
+            fold_segment(state, log, &proven, &*file, SEGMENT_HEADER_BYTES as u64)?;
+        }
+        if !nothing_cut {
+            self.quarantine_bytes(&*file, &path, found.sound.position, found.torn_end)?;
+        }
+        let epoch = (!nothing_cut).then(|| Epoch {
+            number: found.epoch + 1,
+            start: found.sound.offset,
+        });
+        let unproven = Unproven {
+            file: &*file,
+            path: &path,
+            segment: entry.number,
+            found,
+        };
+        let active = self.begin(
+            state,
+            found.proven,
+            found.append_time,
+            Some((unproven, epoch)),
+        )?;
+        if found.sound.offset > state.next {
+            fold_segment(
+                state,
+                log,
+                &active.segment,
+                &*active.file,
+                SEGMENT_HEADER_BYTES as u64,
+            )?;
+        }
+        file.set_len(found.proven.position)
+            .map_err(LogError::io("cutting", &path))?;
+        segments.push(proven);
+        Ok((active, found.append_time))
+    }
+
+    /// Starts a segment behind `predecessor`, with the unproven frames of the one before.
+    fn begin(
+        &mut self,
+        state: &State,
+        predecessor: SegmentEnd,
+        append_time: Timestamp,
+        unproven: Option<(Unproven<'_>, Option<Epoch>)>,
+    ) -> Result<Active, LogError> {
+        let storage = &*self.parts.storage;
+        let spare = self.directory.join("spare.tmp");
+        if storage
+            .exists(&spare)
+            .map_err(LogError::io("looking for", &spare))?
+        {
+            storage
+                .remove(&spare)
+                .map_err(LogError::io("removing", &spare))?;
+        }
+        let file = storage
+            .create(&spare)
+            .map_err(LogError::io("creating", &spare))?;
+        let contents = &mut self.manifest.contents;
+        let number = contents.segments.last().map_or(0, |entry| entry.number + 1);
+        let new_epoch = unproven.as_ref().and_then(|(_, epoch)| *epoch);
+        let old_end = unproven.as_ref().map(|(unproven, _)| unproven.found.proven);
+        let epoch = new_epoch.map_or(contents.epoch(), |epoch| epoch.number);
+        let start = NewSegment {
+            log: contents.log,
+            directory: &self.directory,
+            storage,
+            file,
+            number,
+            epoch,
+            predecessor,
+            append_time,
+        };
+        let mut active = start.begin(&state.sources.lasting())?;
+        if let Some((unproven, _)) = &unproven {
+            unproven.copy_to(contents.log, &mut active)?;
+        }
+        contents.epochs.extend(new_epoch);
+        start.publish(&mut self.manifest, old_end)?;
+        Ok(active)
+    }
+
+    /// Files that look like segments and are not in the manifest: a roll or a recovery did not get as far as that.
+    fn set_orphans_aside(&self) -> Result<(), LogError> {
+        let contents = &self.manifest.contents;
+        let known: Vec<PathBuf> = contents
+            .segments
+            .iter()
+            .map(|entry| segment::path(&self.directory, entry.first_offset, entry.number))
+            .collect();
+        let storage = &*self.parts.storage;
+        for path in segment_files(storage, &self.directory)? {
+            if !known.contains(&path) {
+                let name = path.file_name().unwrap_or_default().to_owned();
+                let target = self.quarantine_path(&name.to_string_lossy())?;
+                storage
+                    .rename(&path, &target)
+                    .map_err(LogError::io("renaming", &path))?;
+                storage
+                    .sync_dir(&self.directory)
+                    .map_err(LogError::io("syncing", &self.directory))?;
+                tracing::warn!(from = %path.display(), to = %target.display(), "set aside an unfinished segment");
+            }
+        }
+        Ok(())
+    }
+
+    /// A free name in the quarantine.
+    fn quarantine_path(&self, name: &str) -> Result<PathBuf, LogError> {
+        let storage = &*self.parts.storage;
+        let directory = self.directory.join("quarantine");
+        storage
+            .create_dir_all(&directory)
+            .map_err(LogError::io("creating", &directory))?;
+        let mut number = 0;
+        loop {
+            let path = directory.join(format!("{name}.{number}"));
+            if !storage
+                .exists(&path)
+                .map_err(LogError::io("looking for", &path))?
+            {
+                return Ok(path);
+            }
+            number += 1;
+        }
+    }
+
+    fn quarantine_bytes(
+        &self,
+        file: &dyn StorageFile,
+        path: &Path,
+        from: u64,
+        to: u64,
+    ) -> Result<(), LogError> {
+        let storage = &*self.parts.storage;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let target = self.quarantine_path(&format!("{name}@{from}"))?;
+        let copy = storage
+            .create(&target)
+            .map_err(LogError::io("creating", &target))?;
+        let mut bytes = vec![0; (to - from) as usize];
+        read_exact(file, &mut bytes, from).map_err(LogError::io("reading", path))?;
+        copy.write_at(&[IoSlice::new(&bytes)], 0)
+            .map_err(LogError::io("writing", &target))?;
+        copy.sync_data().map_err(LogError::io("syncing", &target))?;
+        let directory = self.directory.join("quarantine");
+        storage
+            .sync_dir(&directory)
+            .map_err(LogError::io("syncing", &directory))?;
+        tracing::warn!(
+            segment = %path.display(), from, to, copy = %target.display(),
+            "cut off a torn write, which was never acknowledged"
+        );
+        Ok(())
+    }
+
+    fn start(
+        self,
+        lock: LockGuard,
+        state: State,
+        segments: Vec<Arc<Segment>>,
+        active: Active,
+        clock: Timestamp,
+        snapshot_at: Offset,
+    ) -> Result<Log, LogError> {
+        let Self {
+            parts,
+            config,
+            directory,
+            snapshots,
+            manifest,
+        } = self;
+        let tail = Tail {
+            offset: state.next,
+            undone: 0,
+            poisoned: None,
+            closed: false,
+        };
+        let budget = config.backlog_bytes_max.div_ceil(BUDGET_UNIT).max(1);
+        let reserve = config.reserve_bytes;
+        let shared = Arc::new(Shared {
+            id: manifest.contents.log,
+            directory: directory.clone(),
+            snapshots,
+            names: Arc::clone(&state.names),
+            queue: Mutex::new(Queue {
+                state,
+                items: Default::default(),
+                stopped: None,
+                full_since: None,
+            }),
+            work: Condvar::new(),
+            budget: Arc::new(Semaphore::new(budget)),
+            tail: watch::Sender::new(tail),
+            segments: RwLock::new(segments),
+            contents: manifest.contents.clone(),
+            recent: Mutex::new(Recent::default()),
+            storage: Arc::clone(&parts.storage),
+            clock: parts.clock,
+            cold: parts.cold,
+            config,
+        });
+        let ahead = Ahead::start(parts.storage, directory.clone(), reserve)
+            .map_err(LogError::io("starting a thread for", &directory))?;
+        let clock = AppendClock::new(clock);
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            manifest,
+            active,
+            ahead,
+            clock,
+            snapshot_at,
+        );
+        let writer = writer
+            .start()
+            .map_err(LogError::io("starting a thread for", &directory))?;
+        Ok(Log {
+            shared,
+            writer: Mutex::new(Some(writer)),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+}
+
+/// Frames that are sound and not proven to be synced.
+struct Unproven<'a> {
+    file: &'a dyn StorageFile,
+    path: &'a Path,
+    segment: u64,
+    found: LastSegment,
+}
+
+impl Unproven<'_> {
+    /// Writes the frames into a new segment, and syncs it.
+    fn copy_to(&self, log: LogId, active: &mut Active) -> Result<(), LogError> {
+        let (from, to) = (self.found.proven.position, self.found.sound.position);
+        let mut scan = FrameScan::new(self.file, self.path, (log, self.segment), from, to);
+        let mut end = active.segment.first_offset;
+        while let Some(frame) = scan.next()? {
+            if frame.header.is_closing() || frame.header.is_state() {
+                continue;
+            }
+            let header = Header {
+                durable_end: 0,
+                prev_header_crc: active.last_header_crc,
+                ..frame.header
+            };
+            let place = Place {
+                log,
+                segment: active.segment.number,
+                position: active.position,
+            };
+            let (bytes, crc) = header.encode(place);
+            active
+                .file
+                .write_at(
+                    &[IoSlice::new(&bytes), IoSlice::new(frame.body)],
+                    active.position,
+                )
+                .map_err(LogError::io("writing", &active.segment.path))?;
+            active.position += header.frame_bytes();
+            active.last_header_crc = crc;
+            end = header.end();
+        }
+        active
+            .file
+            .sync_data()
+            .map_err(LogError::io("syncing", &active.segment.path))?;
+        active.segment.set_end(end, active.position);
+        active.zeroed = active.position;
+        Ok(())
+    }
+}
+
+/// Checks headers, lengths and links of all segments but the last.
+fn check_sealed(
+    storage: &dyn Storage,
+    directory: &Path,
+    contents: &Contents,
+) -> Result<Vec<Arc<Segment>>, LogError> {
+    let mut sealed = Vec::new();
+    let mut previous: Option<SegmentEnd> = None;
+    for entry in &contents.segments {
+        let path = segment::path(directory, entry.first_offset, entry.number);
+        let corrupt = |position: u64, reason: &str| LogError::Corrupt {
+            path: path.clone(),
+            position,
+            offset: entry.first_offset,
+            reason: reason.into(),
+        };
+        if !storage
+            .exists(&path)
+            .map_err(LogError::io("looking for", &path))?
+        {
+            return Err(corrupt(0, "the file is missing"));
+        }
+        let file = storage
+            .open(&path, false)
+            .map_err(LogError::io("opening", &path))?;
+        let header = read_header(&*file, &path)?;
+        if header.log != contents.log {
+            return Err(LogError::Foreign {
+                path,
+                reason: format!("it belongs to log {}", header.log),
+            });
+        }
+        if header.number != entry.number || header.first_offset != entry.first_offset {
+            return Err(corrupt(0, "its header is that of another segment"));
+        }
+        if previous.is_some_and(|previous| previous != header.predecessor) {
+            return Err(corrupt(0, "it does not follow the segment before it"));
+        }
+        let Some(end) = entry.end else { continue };
+        let len = file.len().map_err(LogError::io("measuring", &path))?;
+        if len < end.position {
+            return Err(corrupt(len, "the file is shorter than when it was sealed"));
+        }
+        previous = Some(end);
+        sealed.push(Arc::new(Segment {
+            number: entry.number,
+            first_offset: entry.first_offset,
+            epoch: header.epoch,
+            path,
+            end: Mutex::new((end.offset, end.position)),
+        }));
+    }
+    Ok(sealed)
+}
+
+/// Scans the last segment: how far its frames are sound, how far they are proven to be synced.
+pub(crate) fn scan_last(
+    file: &dyn StorageFile,
+    path: &Path,
+    contents: &Contents,
+) -> Result<LastSegment, LogError> {
+    let segment_header = read_header(file, path)?;
+    let len = file.len().map_err(LogError::io("measuring", path))?;
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let (log, number) = (contents.log, segment_header.number);
+    let mut scan = FrameScan::new(file, path, (log, number), start, len);
+    let mut sound = SegmentEnd {
+        offset: segment_header.first_offset,
+        position: start,
+        last_header_crc: 0,
+    };
+    let mut ends = vec![sound];
+    let (mut highest, mut append_time, mut closed) = (start, Timestamp::MIN, false);
+    while let Some(frame) = scan.next()? {
+        let header = frame.header;
+        if header.prev_header_crc != sound.last_header_crc || header.first_offset != sound.offset {
+            scan.position = frame.position;
+            break;
+        }
+        highest = highest.max(header.durable_end);
+        append_time = header.append_time;
+        closed = header.is_closing();
+        sound = SegmentEnd {
+            offset: header.end(),
+            position: frame.position + header.frame_bytes(),
+            last_header_crc: frame.header_crc,
+        };
+        // The state frame is synced before the segment becomes part of the log.
+        if header.is_state() {
+            highest = highest.max(sound.position);
+        }
+        ends.push(sound);
+        // Only ends that may turn out to be the proven one are kept.
+        if ends.len() > 1024 {
+            let proven = ends.partition_point(|end| end.position <= highest);
+            ends.drain(..proven.saturating_sub(1));
+        }
+    }
+    let damage = scan.position;
+    let torn_end = last_nonzero(file, path, damage, len)?;
+    if torn_end > damage {
+        let proof = FrameScan::new(file, path, (log, number), damage, len).highest_proof()?;
+        if proof > damage {
+            return Err(LogError::Corrupt {
+                path: path.to_path_buf(),
+                position: damage,
+                offset: sound.offset,
+                reason: "a frame that was synced is damaged".into(),
+            });
+        }
+    }
+    if ends.len() == 1 || highest > sound.position {
+        return Err(LogError::Corrupt {
+            path: path.to_path_buf(),
+            position: damage,
+            offset: sound.offset,
+            reason: "frames that were synced are missing".into(),
+        });
+    }
+    let proven = ends[ends.partition_point(|end| end.position <= highest) - 1];
+    let epoch = segment_header.epoch;
+    Ok(LastSegment {
+        proven,
+        sound,
+        append_time,
+        torn_end: torn_end.max(sound.position),
+        closed,
+        epoch,
+    })
+}
+
+/// The end of the last byte that is not zero, from a position on.
+pub(super) fn last_nonzero(
+    file: &dyn StorageFile,
+    path: &Path,
+    from: u64,
+    len: u64,
+) -> Result<u64, LogError> {
+    let mut end = from;
+    let mut at = from;
+    let mut buffer = vec![0; 1 << 20];
+    while at < len {
+        let piece = (len - at).min(buffer.len() as u64) as usize;
+        read_exact(file, &mut buffer[..piece], at).map_err(LogError::io("reading", path))?;
+        if let Some(last) = buffer[..piece].iter().rposition(|byte| *byte != 0) {
+            end = at + last as u64 + 1;
+        }
+        at += piece as u64;
+    }
+    Ok(end)
+}
+
+fn fold_segment(
+    state: &mut State,
+    log: LogId,
+    segment: &Segment,
+    file: &dyn StorageFile,
+    mut position: u64,
+) -> Result<(), LogError> {
+    let end = segment.end();
+    while position < end.1 {
+        let read = read_segment(segment, log, file, position, state.next, FOLD_BYTES)?;
+        position = read.position;
+        for batch in read.batches {
+            if !state.fold(&batch) {
+                return Err(LogError::Corrupt {
+                    path: segment.path.clone(),
+                    position,
+                    offset: batch.first_offset,
+                    reason: "its names contradict those given before".into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

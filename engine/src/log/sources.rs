@@ -1,0 +1,295 @@
+//! Where every source of events stands: what was answered to which call, and which position comes next.
+//!
+//! A repeated call gets its first answer. Positions and producers are kept for good and written into the state frame
+//! of each segment; keys of calls are a window of the newest [`CALLS_MAX`], found again by reading the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::Offset;
+use crate::error::AppendError;
+use crate::origin::{Origin, Source};
+
+/// How many idempotency keys are remembered.
+pub(crate) const CALLS_MAX: usize = 100_000;
+/// How many answers are remembered for each producer.
+const ANSWERS_MAX: usize = 8;
+/// How many producers are remembered; the one that has been silent longest is forgotten.
+const PRODUCERS_MAX: usize = 10_000;
+
+/// A call of a source and what it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceState {
+    pub(crate) source: Source,
+    /// Offset of its first event; where it would have been, had it any.
+    pub(crate) first: Offset,
+    /// Events appended, records of rejected ones aside.
+    pub(crate) accepted: u32,
+    pub(crate) rejected: u32,
+    pub(crate) duplicates: u32,
+}
+
+impl SourceState {
+    pub(crate) fn new(origin: &Origin, batch_first: Offset) -> Self {
+        Self {
+            source: origin.source.clone(),
+            first: batch_first.advance(origin.first_ord.into()),
+            accepted: origin.rows - origin.rejected.min(origin.rows),
+            rejected: origin.rejected,
+            duplicates: origin.duplicates,
+        }
+    }
+}
+
+/// The identity of a Kafka partition.
+type Partition = (Arc<str>, Arc<str>, Option<u128>, i32);
+
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    calls: HashMap<Arc<str>, SourceState>,
+    call_order: VecDeque<Arc<str>>,
+    producers: HashMap<Arc<str>, VecDeque<SourceState>>,
+    partitions: HashMap<Partition, SourceState>,
+}
+
+/// What a source's state was before, so that it can be had back.
+#[derive(Debug)]
+pub(crate) enum Undo {
+    Call(Arc<str>),
+    Producer(Arc<str>, Option<VecDeque<SourceState>>),
+    Partition(Partition, Option<SourceState>),
+}
+
+impl Sources {
+    /// Whether a call was made before: its first answer, nothing if it is new, or why it cannot be taken.
+    pub(crate) fn find(&self, source: &Source) -> Result<Option<&SourceState>, AppendError> {
+        match source {
+            Source::Call { key, body } => match self.calls.get(key) {
+                Some(state) if matches!(&state.source, Source::Call { body: known, .. } if known == body) => {
+                    Ok(Some(state))
+                }
+                Some(_) => Err(AppendError::KeyReused),
+                None => Ok(None),
+            },
+            Source::Producer {
+                id,
+                epoch,
+                sequence,
+            } => self.find_producer(id, *epoch, *sequence),
+            Source::Kafka { .. } => Ok(None),
+        }
+    }
+
+    fn find_producer(
+        &self,
+        id: &Arc<str>,
+        epoch: u32,
+        sequence: u64,
+    ) -> Result<Option<&SourceState>, AppendError> {
+        let Some(answers) = self.producers.get(id) else {
+            return Ok(None);
+        };
+        let Some((last_epoch, last_sequence)) = answers.back().and_then(numbers) else {
+            return Ok(None);
+        };
+        if epoch > last_epoch {
+            return Ok(None);
+        }
+        if epoch == last_epoch && sequence > last_sequence {
+            return match last_sequence + 1 {
+                expected if expected == sequence => Ok(None),
+                expected => Err(AppendError::SequenceGap {
+                    producer: id.to_string(),
+                    expected,
+                    found: sequence,
+                }),
+            };
+        }
+        answers
+            .iter()
+            .find(|state| numbers(state) == Some((epoch, sequence)))
+            .map(Some)
+            .ok_or_else(|| AppendError::StaleProducer {
+                producer: id.to_string(),
+                epoch: last_epoch,
+                sequence: last_sequence,
+            })
+    }
+
+    /// Notes a call and its answer.
+    pub(crate) fn note(&mut self, state: SourceState) -> Undo {
+        match state.source.clone() {
+            Source::Call { key, .. } => {
+                while self.call_order.len() >= CALLS_MAX {
+                    if let Some(oldest) = self.call_order.pop_front() {
+                        self.calls.remove(&oldest);
+                    }
+                }
+                self.calls.insert(Arc::clone(&key), state);
+                self.call_order.push_back(Arc::clone(&key));
+                Undo::Call(key)
+            }
+            Source::Producer { id, .. } => {
+                let before = self.producers.get(&id).cloned();
+                if before.is_none() && self.producers.len() >= PRODUCERS_MAX {
+                    self.forget_silent_producer();
+                }
+                let answers = self.producers.entry(Arc::clone(&id)).or_default();
+                if answers.len() >= ANSWERS_MAX {
+                    answers.pop_front();
+                }
+                answers.push_back(state);
+                Undo::Producer(id, before)
+            }
+            Source::Kafka {
+                cluster,
+                topic,
+                topic_id,
+                partition,
+                ..
+            } => {
+                let key = (cluster, topic, topic_id, partition);
+                let before = self.partitions.insert(key.clone(), state);
+                Undo::Partition(key, before)
+            }
+        }
+    }
+
+    fn forget_silent_producer(&mut self) {
+        let last = |answers: &VecDeque<SourceState>| answers.back().map(|state| state.first);
+        let silent = self
+            .producers
+            .iter()
+            .min_by_key(|(id, answers)| (last(answers), Arc::clone(id)));
+        if let Some(id) = silent.map(|(id, _)| Arc::clone(id)) {
+            self.producers.remove(&id);
+        }
+    }
+
+    /// Takes a note back; the latest first.
+    pub(crate) fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Call(key) => {
+                self.calls.remove(&key);
+                self.call_order.pop_back();
+            }
+            Undo::Producer(id, before) => match before {
+                Some(before) => drop(self.producers.insert(id, before)),
+                None => drop(self.producers.remove(&id)),
+            },
+            Undo::Partition(key, before) => match before {
+                Some(before) => drop(self.partitions.insert(key, before)),
+                None => drop(self.partitions.remove(&key)),
+            },
+        }
+    }
+
+    /// What a state frame holds: producers and positions, in an order that depends on nothing else.
+    pub(crate) fn lasting(&self) -> Vec<SourceState> {
+        let mut states: Vec<_> = self
+            .producers
+            .values()
+            .flatten()
+            .chain(self.partitions.values())
+            .cloned()
+            .collect();
+        states.sort_by_key(|state| state.first);
+        states
+    }
+
+    /// The remembered calls, from the oldest on.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &SourceState> {
+        self.call_order.iter().filter_map(|key| self.calls.get(key))
+    }
+}
+
+fn numbers(state: &SourceState) -> Option<(u32, u64)> {
+    match state.source {
+        Source::Producer {
+            epoch, sequence, ..
+        } => Some((epoch, sequence)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(
+        sources: &mut Sources,
+        epoch: u32,
+        sequence: u64,
+        first: u64,
+    ) -> Result<Option<u64>, AppendError> {
+        let source = Source::Producer {
+            id: "p".into(),
+            epoch,
+            sequence,
+        };
+        let known = sources.find(&source)?.map(|state| state.first.0);
+        if known.is_none() {
+            sources.note(SourceState {
+                source,
+                first: Offset(first),
+                accepted: 1,
+                rejected: 0,
+                duplicates: 0,
+            });
+        }
+        Ok(known)
+    }
+
+    #[test]
+    fn producers_count_up_and_repeats_get_their_answer() {
+        let mut sources = Sources::default();
+        assert_eq!(
+            call(&mut sources, 1, 7, 0),
+            Ok(None),
+            "a producer may start anywhere"
+        );
+        assert_eq!(call(&mut sources, 1, 8, 1), Ok(None));
+        assert_eq!(call(&mut sources, 1, 7, 2), Ok(Some(0)));
+        assert!(matches!(
+            call(&mut sources, 1, 10, 2),
+            Err(AppendError::SequenceGap { expected: 9, .. })
+        ));
+        assert_eq!(
+            call(&mut sources, 2, 0, 2),
+            Ok(None),
+            "a new epoch starts over"
+        );
+        assert!(matches!(
+            call(&mut sources, 1, 9, 3),
+            Err(AppendError::StaleProducer { epoch: 2, .. })
+        ));
+        assert_eq!(
+            call(&mut sources, 1, 8, 3),
+            Ok(Some(1)),
+            "a late repeat still gets its answer"
+        );
+    }
+
+    #[test]
+    fn a_key_belongs_to_one_body() {
+        let mut sources = Sources::default();
+        let call = |body| Source::Call {
+            key: "k".into(),
+            body,
+        };
+        sources.note(SourceState {
+            source: call(1),
+            first: Offset(5),
+            accepted: 2,
+            rejected: 0,
+            duplicates: 1,
+        });
+        assert_eq!(
+            sources.find(&call(1)).unwrap().map(|state| state.first),
+            Some(Offset(5))
+        );
+        assert_eq!(sources.find(&call(2)), Err(AppendError::KeyReused));
+    }
+}

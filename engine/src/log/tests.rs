@@ -1,0 +1,467 @@
+//! The log on a real disk: what is acknowledged is there again, once, whatever is opened, rolled, cut or repeated.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::inspect::{self, Severity};
+use crate::batch::{EventBatch, EventBatchBuilder, Row};
+use crate::event::{EntityKind, Event, Fact, MetricLogged, ModelCreated, PredictionLogged};
+use crate::origin::{Origin, Source};
+use crate::{
+    AppendError, AppendOptions, Appended, Config, Engine, LogError, Offset, OnConflict, OnCreate,
+};
+
+fn config(path: &Path) -> Config {
+    let mut config = Config::new(path);
+    config.log.segment_bytes = 64 << 10;
+    config.log.reserve_bytes = 0;
+    config
+}
+
+fn prediction(id: u64) -> Event {
+    let prediction = PredictionLogged {
+        model: format!("model {}", id % 3),
+        version: format!("v{}", id % 2),
+        prediction_id: Some(format!("p{id}")),
+        confidence: Some(id as f64 / 1000.0),
+        ..PredictionLogged::default()
+    };
+    Event::from(prediction).with_id(format!("e{id}"))
+}
+
+fn append(engine: &Engine, events: &[Event]) -> Result<Appended, AppendError> {
+    engine.append_blocking(
+        EventBatch::from_events(events).unwrap(),
+        AppendOptions::default(),
+    )
+}
+
+/// Everything in the log, without the times the log gave.
+fn read_all(engine: &Engine) -> Vec<Event> {
+    let mut reader = engine.reader(Offset::ZERO);
+    let mut events = Vec::new();
+    loop {
+        let batches = reader.read(64 << 10).unwrap();
+        if batches.is_empty() {
+            assert_eq!(events.len() as u64, engine.tail().0, "offsets are dense");
+            return events;
+        }
+        for batch in batches {
+            for row in batch.in_order() {
+                assert_eq!(row.offset().0, events.len() as u64);
+                events.push(plain(row));
+            }
+        }
+    }
+}
+
+fn plain(row: Row<'_>) -> Event {
+    let mut event = row.to_event();
+    event.time = event.time.filter(|time| *time != row.append_time());
+    event
+}
+
+fn close(engine: Engine) {
+    pollster::block_on(engine.close()).unwrap();
+}
+
+/// Copies a data directory as a crash would leave it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    inspect::segments(data)
+        .unwrap()
+        .into_iter()
+        .map(|segment| segment.path)
+        .collect()
+}
+
+#[test]
+fn what_was_appended_is_read_again_across_segments_and_openings() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for opening in 0..4_u64 {
+        let engine = Engine::open(config(directory.path())).unwrap();
+        assert_eq!(read_all(&engine), expected, "opening {opening}");
+        for call in 0..20_u64 {
+            let first = opening * 100_000 + call * 1000;
+            let size = [1, 3, 400][(call % 3) as usize];
+            let events: Vec<_> = (first..first + size).map(prediction).collect();
+            let appended = append(&engine, &events).unwrap();
+            assert_eq!(appended.first, Some(Offset(expected.len() as u64)));
+            expected.extend(events);
+            assert_eq!(appended.end, Offset(expected.len() as u64));
+        }
+        assert_eq!(read_all(&engine), expected);
+        close(engine);
+    }
+    assert!(segments(directory.path()).len() > 1, "the log rolled");
+    let verified = inspect::verify(directory.path()).unwrap();
+    assert_eq!(verified.findings, []);
+    assert_eq!(verified.events, expected.len() as u64);
+}
+
+#[test]
+fn a_copy_taken_at_any_moment_opens_with_what_was_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(&directory.path().join("live"))).unwrap();
+    let mut expected = Vec::new();
+    for round in 0..12_u64 {
+        let events: Vec<_> = (round * 1000..round * 1000 + 1 + round * 40)
+            .map(prediction)
+            .collect();
+        append(&engine, &events).unwrap();
+        expected.extend(events);
+        let crashed = directory.path().join(format!("crash{round}"));
+        copy(&directory.path().join("live"), &crashed);
+        // Twice: recovery leaves what a recovery understands.
+        for _ in 0..2 {
+            let recovered = Engine::open(config(&crashed)).unwrap();
+            assert_eq!(read_all(&recovered), expected, "round {round}");
+            drop(recovered);
+        }
+        let recovered = Engine::open(config(&crashed)).unwrap();
+        assert_eq!(append(&recovered, &[prediction(0)]).unwrap().duplicates, 1);
+        assert_eq!(recovered.epoch(), 1, "nothing was cut");
+        close(recovered);
+        assert_eq!(inspect::verify(&crashed).unwrap().findings, []);
+    }
+}
+
+#[test]
+fn a_torn_end_is_cut_off_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(&directory.path().join("live"))).unwrap();
+    append(&engine, &[prediction(1), prediction(2)]).unwrap();
+    let events: Vec<_> = (10..200).map(prediction).collect();
+    append(&engine, &events).unwrap();
+    let live = directory.path().join("live");
+    let path = segments(&live).pop().unwrap();
+    let frames = inspect::frames(&path).unwrap();
+    let last = frames.last().unwrap();
+    // The last frame loses its end, as if the power had gone while it was written.
+    for cut in [
+        last.position + 8,
+        last.position + 57,
+        last.position + last.bytes - 8,
+    ] {
+        let crashed = directory.path().join(format!("cut{cut}"));
+        copy(&live, &crashed);
+        let path = segments(&crashed).pop().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[cut as usize..].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let found = inspect::verify(&crashed).unwrap().findings;
+        assert_eq!(found[0].severity, Severity::Torn, "{found:?}");
+        let recovered = Engine::open(config(&crashed)).unwrap();
+        assert_eq!(recovered.tail(), Offset(2));
+        assert_eq!(recovered.epoch(), 2, "what was cut starts a new epoch");
+        append(&recovered, &[prediction(3)]).unwrap();
+        close(recovered);
+        assert_eq!(
+            fs::read_dir(crashed.join("log/quarantine"))
+                .unwrap()
+                .count(),
+            1
+        );
+        let again = Engine::open(config(&crashed)).unwrap();
+        assert_eq!(
+            read_all(&again),
+            [prediction(1), prediction(2), prediction(3)]
+        );
+    }
+}
+
+#[test]
+fn damage_to_what_was_synced_is_found_wherever_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let live = directory.path().join("live");
+    let engine = Engine::open(config(&live)).unwrap();
+    for round in 0..30_u64 {
+        let events: Vec<_> = (round * 100..round * 100 + 99).map(prediction).collect();
+        append(&engine, &events).unwrap();
+    }
+    close(engine);
+    let paths = segments(&live);
+    assert!(paths.len() >= 2, "{paths:?}");
+    for path in &paths {
+        let sound = fs::read(path).unwrap();
+        let step = sound.len() / 40;
+        let places = (0..sound.len())
+            .step_by(step)
+            .chain([0, 9, 4095, 4096, sound.len() - 1]);
+        for place in places {
+            let mut bytes = sound.clone();
+            bytes[place] ^= 1 << (place % 8);
+            fs::write(path, &bytes).unwrap();
+            let findings = inspect::verify(&live).unwrap().findings;
+            assert!(
+                findings
+                    .iter()
+                    .any(|finding| finding.path == *path && finding.severity != Severity::Notice),
+                "a flipped bit at {place} of {} was not found: {findings:?}",
+                path.display()
+            );
+        }
+        fs::write(path, &sound).unwrap();
+    }
+    assert_eq!(inspect::verify(&live).unwrap().findings, []);
+    // In the middle of the last segment it keeps the log from opening, and nothing is changed.
+    let path = paths.last().unwrap();
+    let sound = fs::read(path).unwrap();
+    let mut bytes = sound.clone();
+    bytes[5000] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    match Engine::open(config(&live)) {
+        Err(LogError::Corrupt {
+            path: found,
+            position,
+            ..
+        }) => {
+            assert_eq!(&found, path);
+            assert!(position <= 5000);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read(path).unwrap(), bytes);
+    // A missing segment too.
+    fs::write(path, &sound).unwrap();
+    fs::rename(&paths[0], live.join("aside")).unwrap();
+    assert!(matches!(
+        Engine::open(config(&live)),
+        Err(LogError::Corrupt { .. })
+    ));
+}
+
+#[test]
+fn repeats_are_answered_and_not_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    let first = append(&engine, &[prediction(1), prediction(2)]).unwrap();
+    assert_eq!((first.accepted, first.duplicates), (2, 0));
+    for _ in 0..2 {
+        let repeat = append(&engine, &[prediction(2), prediction(3), prediction(3)]);
+        let repeat = repeat.unwrap();
+        assert!(
+            repeat.duplicates >= 2 && repeat.end <= Offset(3),
+            "{repeat:?}"
+        );
+    }
+    let mut other = prediction(1);
+    if let Fact::PredictionLogged(prediction) = &mut other.fact {
+        prediction.confidence = Some(0.5);
+    }
+    assert_eq!(
+        append(&engine, &[prediction(7), other.clone()]),
+        Err(AppendError::IdConflict {
+            ord: 1,
+            event: other.kind(),
+            existing: Offset(0)
+        })
+    );
+    let record = AppendOptions {
+        id_conflict: OnConflict::Record,
+        ..AppendOptions::default()
+    };
+    let events = [prediction(7), other, prediction(8), prediction(2)];
+    let recorded = engine
+        .append_blocking(EventBatch::from_events(&events).unwrap(), record)
+        .unwrap();
+    assert_eq!(
+        (recorded.accepted, recorded.rejected, recorded.duplicates),
+        (2, 1, 1)
+    );
+    let all = read_all(&engine);
+    assert_eq!(all.len(), 6);
+    let Fact::EventRejected(rejected) = &all[4].fact else {
+        panic!("{:?}", all[4])
+    };
+    assert_eq!(rejected.reason, "id_conflict");
+    assert_eq!(all[5], prediction(8));
+    // Also after opening from segments alone.
+    close(engine);
+    fs::remove_dir_all(directory.path().join("snapshots")).unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    assert_eq!(
+        append(&engine, &[prediction(3), prediction(8)])
+            .unwrap()
+            .duplicates,
+        2
+    );
+}
+
+#[test]
+fn a_repeated_call_gets_its_first_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let call = |engine: &Engine, key: &str, body: u64, events: &[Event]| {
+        let mut batch = EventBatch::from_events(events).unwrap();
+        batch.add_origin(Origin::whole(Source::Call {
+            key: key.into(),
+            body,
+        }));
+        engine.append_blocking(batch, AppendOptions::default())
+    };
+    let metric = |step| {
+        Event::from(MetricLogged {
+            name: "loss".into(),
+            value: 0.5,
+            run: Some("r".into()),
+            step: Some(step),
+            ..MetricLogged::default()
+        })
+    };
+    let engine = Engine::open(config(directory.path())).unwrap();
+    let first = call(&engine, "a", 1, &[metric(1), metric(2)]).unwrap();
+    call(&engine, "b", 2, &[metric(3)]).unwrap();
+    assert_eq!(call(&engine, "a", 1, &[metric(1), metric(2)]), Ok(first));
+    assert_eq!(
+        call(&engine, "a", 9, &[metric(4)]),
+        Err(AppendError::KeyReused)
+    );
+    drop(engine);
+    let engine = Engine::open(config(directory.path())).unwrap();
+    assert_eq!(call(&engine, "a", 1, &[metric(1), metric(2)]), Ok(first));
+    assert_eq!(engine.tail(), Offset(3));
+}
+
+#[test]
+fn names_and_creations_outlive_openings() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = |name: &str, framework: Option<&str>| {
+        Event::from(ModelCreated {
+            model: name.into(),
+            framework: framework.map(str::to_owned),
+            ..ModelCreated::default()
+        })
+    };
+    let create = |engine: &Engine, events: &[Event]| {
+        let options = AppendOptions {
+            create: OnCreate::Refuse,
+            ..AppendOptions::default()
+        };
+        engine.append_blocking(EventBatch::from_events(events).unwrap(), options)
+    };
+    let engine = Engine::open(config(directory.path())).unwrap();
+    append(&engine, &[prediction(5)]).unwrap();
+    // A placeholder is filled in, not in conflict.
+    assert_eq!(
+        create(&engine, &[model("model 2", Some("torch"))])
+            .unwrap()
+            .accepted,
+        1
+    );
+    close(engine);
+    for remove_snapshots in [false, true, false] {
+        if remove_snapshots {
+            fs::remove_dir_all(directory.path().join("snapshots")).unwrap();
+        }
+        let engine = Engine::open(config(directory.path())).unwrap();
+        let ids = ["model 2", "nobody"].map(|name| engine.names().id(EntityKind::Model, name));
+        assert_eq!(ids, [Some(1), None]);
+        assert_eq!(engine.names().version_id(1, "v1"), Some(1));
+        let repeat = create(&engine, &[model("model 2", Some("torch"))]).unwrap();
+        assert_eq!((repeat.accepted, repeat.duplicates), (0, 1));
+        assert_eq!(
+            create(&engine, &[model("model 2", None)])
+                .unwrap()
+                .duplicates,
+            1
+        );
+        match create(&engine, &[model("model 2", Some("jax"))]) {
+            Err(AppendError::EntityConflict { fields, .. }) => assert_eq!(fields, ["framework"]),
+            other => panic!("{other:?}"),
+        }
+        close(engine);
+    }
+}
+
+#[test]
+fn many_callers_share_frames() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    let callers: Vec<_> = (0..16_u64)
+        .map(|caller| {
+            let engine = engine.clone();
+            std::thread::spawn(move || {
+                for call in 0..40 {
+                    let id = caller * 1000 + call;
+                    let appended = append(&engine, &[prediction(id)]).unwrap();
+                    assert_eq!(appended.accepted, 1);
+                    assert!(engine.tail() >= appended.end, "acknowledged means durable");
+                }
+            })
+        })
+        .collect();
+    callers
+        .into_iter()
+        .for_each(|caller| caller.join().unwrap());
+    let mut ids: Vec<_> = read_all(&engine)
+        .into_iter()
+        .map(|event| event.id.unwrap())
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 640);
+    close(engine);
+    let verified = inspect::verify(directory.path()).unwrap();
+    assert_eq!(verified.events, 640);
+    assert!(verified.frames < 640, "{} frames", verified.frames);
+}
+
+#[test]
+fn one_process_at_a_time_and_nothing_after_closing() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    assert!(matches!(
+        Engine::open(config(directory.path())),
+        Err(LogError::Locked { .. })
+    ));
+    let reader_end = {
+        let mut reader = engine.reader(Offset::ZERO);
+        append(&engine, &[prediction(1)]).unwrap();
+        pollster::block_on(engine.close()).unwrap();
+        assert_eq!(pollster::block_on(reader.next(1 << 20)).unwrap().len(), 1);
+        pollster::block_on(reader.next(1 << 20))
+    };
+    assert!(matches!(reader_end, Err(LogError::Closed)));
+    assert_eq!(append(&engine, &[prediction(2)]), Err(AppendError::Closed));
+    let mut beyond = engine.reader(Offset(5));
+    assert!(matches!(beyond.read(1), Err(LogError::BeyondTail { .. })));
+}
+
+#[test]
+fn padded_groups_read_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path());
+    config.log.pad_groups = true;
+    let engine = Engine::open(config.clone()).unwrap();
+    let mut builder = EventBatchBuilder::new();
+    builder.push(&prediction(1)).unwrap();
+    engine
+        .append_blocking(builder.finish(), AppendOptions::default())
+        .unwrap();
+    append(&engine, &(2..300).map(prediction).collect::<Vec<_>>()).unwrap();
+    close(engine);
+    let path = segments(directory.path()).pop().unwrap();
+    let frames = inspect::frames(&path).unwrap();
+    assert!(
+        frames[2..].iter().all(|frame| frame.position % 4096 == 0),
+        "{frames:?}"
+    );
+    let engine = Engine::open(config).unwrap();
+    assert_eq!(
+        read_all(&engine),
+        (1..300).map(prediction).collect::<Vec<_>>()
+    );
+}

@@ -1,0 +1,20 @@
+//! Names of metrics.
+pub const INGEST_EVENTS: &str = "modelog_ingest_events_total";
+pub const INGEST_BACKFILLED_EVENTS: &str = "modelog_ingest_backfilled_events_total";
+pub const INGEST_DUPLICATES: &str = "modelog_ingest_duplicates_total";
+pub const INGEST_REJECTED: &str = "modelog_ingest_rejected_total";
+pub const LOG_APPEND_DURATION: &str = "modelog_log_append_duration_seconds";
+pub const LOG_FSYNC_DURATION: &str = "modelog_log_fsync_duration_seconds";
+pub const LOG_GROUP_EVENTS: &str = "modelog_log_group_events";
+pub const LOG_END_OFFSET: &str = "modelog_log_end_offset";
+pub const LOG_BACKLOG_BYTES: &str = "modelog_log_backlog_bytes";
+pub const LOG_SIZE_BYTES: &str = "modelog_log_size_bytes";
+pub const LOG_POISONED: &str = "modelog_log_poisoned";
+pub const DISK_FREE_BYTES: &str = "modelog_disk_free_bytes";
+pub const DEDUPE_WINDOW_SECONDS: &str = "modelog_dedupe_window_seconds";
+pub const PROJECTION_OFFSET: &str = "modelog_projection_offset";
+pub const PROJECTION_LAG_EVENTS: &str = "modelog_projection_lag_events";
+pub const PROJECTION_LAG_SECONDS: &str = "modelog_projection_lag_seconds";
+pub const PROJECTION_ERRORS: &str = "modelog_projection_errors_total";
+pub const PROJECTION_STOPPED: &str = "modelog_projection_stopped";
+pub const PROJECTION_LAST_SUCCESS: &str = "modelog_projection_last_success_timestamp_seconds";

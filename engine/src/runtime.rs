@@ -1,0 +1,463 @@
+//! Runs projections: one task each, at its own pace.
+//!
+//! ```text
+//! open ─▶ check ─▶ follow: read, wait for the fold, apply ─┐
+//!   ▲       │                 │        ▲                   │
+//!   │       ▼ foreign, lost   ▼ away   └── backoff ◀───────┤
+//!   │     stopped ◀───────────────── refused ◀─────────────┘
+//!   └─ clear ◀─ rebuild (asked for by a person)
+//! ```
+//!
+//! # Invariants
+//! R1. Batches are applied in log order, each at least once, and the checkpoint that goes with them is the end of the
+//!     last.
+//! R2. A projection never stands in the way of appends or of another one.
+//! R3. A store of another log, of a lost history or of another fold version is not touched until a person asks for a
+//!     rebuild.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::{Notify, watch};
+
+use crate::batch::LoggedBatch;
+use crate::error::{LogError, chain};
+use crate::log::{Log, LogReader, Shared};
+use crate::metrics as names;
+use crate::projection::{Projection, ProjectionError, View};
+use crate::statistician::SharedStatistics;
+use crate::{Checkpoint, CheckpointError, Offset, Timestamp};
+
+/// How much is applied at a time, in bytes of the log.
+const APPLY_BYTES: usize = 4 << 20;
+/// The longest wait between two attempts.
+const DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// Where a projection stands.
+#[derive(Clone, Debug)]
+pub struct ProjectionStatus {
+    pub name: String,
+    pub state: ProjectionState,
+    /// The end of what it has applied.
+    pub offset: Offset,
+    pub lag_events: u64,
+    /// Age of the oldest event it has not applied.
+    pub lag_seconds: f64,
+    pub errors: u64,
+    pub last_error: Option<String>,
+    pub last_success: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProjectionState {
+    /// Opening its store, or checking where it stands.
+    Starting,
+    Running,
+    /// Its store is away; it tries again.
+    Retrying,
+    /// It needs a person; see the last error.
+    Stopped,
+    /// Forgetting everything in order to start again.
+    Clearing,
+}
+
+impl ProjectionState {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Stopped => "stopped",
+            Self::Clearing => "clearing",
+        }
+    }
+}
+
+/// The answer to waiting for a projection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotYet {
+    #[error("the projection {name} is at offset {at}, {wanted} was asked for")]
+    Behind {
+        name: String,
+        at: Offset,
+        wanted: Offset,
+    },
+    #[error("the projection {name} is stopped at offset {at}: {reason}")]
+    Stopped {
+        name: String,
+        at: Offset,
+        reason: String,
+    },
+}
+
+/// A running projection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ProjectionHandle {
+    task: Arc<Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    name: String,
+    log: Arc<Shared>,
+    progress: watch::Sender<Progress>,
+    errors: Mutex<Errors>,
+    /// A person asked for a rebuild.
+    rebuild: Notify,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    state: ProjectionState,
+    offset: Offset,
+    /// When the log took what was applied last.
+    applied: Option<Timestamp>,
+    success: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Errors {
+    count: u64,
+    last: Option<String>,
+}
+
+impl ProjectionHandle {
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.task.name
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> ProjectionStatus {
+        let progress = *self.task.progress.borrow();
+        let errors = self.task.errors();
+        let lag_events = self.task.log.tail().since(progress.offset);
+        // The oldest event not applied is not older than the newest one applied.
+        let behind = progress.applied.filter(|_| lag_events > 0);
+        let now = self.task.log.clock.now();
+        let lag_seconds = behind.map_or(0.0, |applied| {
+            (now.micros() - applied.micros()).max(0) as f64 / 1e6
+        });
+        ProjectionStatus {
+            name: self.task.name.clone(),
+            state: progress.state,
+            offset: progress.offset,
+            lag_events,
+            lag_seconds,
+            errors: errors.count,
+            last_error: errors.last.clone(),
+            last_success: progress.success,
+        }
+    }
+
+    /// Waits until everything before `wanted` is applied; answers how far it is then.
+    ///
+    /// # Errors
+    /// [`NotYet`] after `patience`, or at once when it is stopped.
+    pub async fn wait_for(&self, wanted: Offset, patience: Duration) -> Result<Offset, NotYet> {
+        let mut progress = self.task.progress.subscribe();
+        let decided = |progress: &Progress| {
+            progress.offset >= wanted || progress.state == ProjectionState::Stopped
+        };
+        // Without waiting no timer is needed, and so no runtime.
+        let reached = *progress.borrow();
+        let found = if decided(&reached) || patience.is_zero() {
+            reached
+        } else {
+            let _ = tokio::time::timeout(patience, progress.wait_for(decided)).await;
+            *self.task.progress.borrow()
+        };
+        let (name, at) = (self.task.name.clone(), found.offset);
+        if at >= wanted {
+            Ok(at)
+        } else if found.state == ProjectionState::Stopped {
+            let reason = self.task.errors().last.clone().unwrap_or_default();
+            Err(NotYet::Stopped { name, at, reason })
+        } else {
+            Err(NotYet::Behind { name, at, wanted })
+        }
+    }
+
+    /// Clears the store and applies the log from its start.
+    pub fn rebuild(&self) {
+        self.task.rebuild.notify_one();
+    }
+
+    pub(crate) fn refresh_gauges(&self) {
+        let status = self.status();
+        let label = || self.task.name.clone();
+        metrics::gauge!(names::PROJECTION_OFFSET, "projection" => label())
+            .set(status.offset.0 as f64);
+        metrics::gauge!(names::PROJECTION_LAG_EVENTS, "projection" => label())
+            .set(status.lag_events as f64);
+        metrics::gauge!(names::PROJECTION_LAG_SECONDS, "projection" => label())
+            .set(status.lag_seconds);
+        let stopped = status.state == ProjectionState::Stopped;
+        metrics::gauge!(names::PROJECTION_STOPPED, "projection" => label())
+            .set(f64::from(u8::from(stopped)));
+        if let Some(success) = status.last_success {
+            metrics::gauge!(names::PROJECTION_LAST_SUCCESS, "projection" => label())
+                .set(success.micros() as f64 / 1e6);
+        }
+    }
+}
+
+impl Task {
+    fn errors(&self) -> MutexGuard<'_, Errors> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, state: ProjectionState) {
+        self.progress.send_modify(|progress| progress.state = state);
+    }
+
+    fn note_error(&self, error: &ProjectionError) -> String {
+        let text = chain(error);
+        let mut errors = self.errors();
+        errors.count += 1;
+        errors.last = Some(text.clone());
+        metrics::counter!(names::PROJECTION_ERRORS, "projection" => self.name.clone()).increment(1);
+        text
+    }
+}
+
+/// Starts a projection as a task of the current runtime.
+pub(crate) fn start(
+    log: &Log,
+    statistics: &Arc<SharedStatistics>,
+    projection: Box<dyn Projection>,
+) -> ProjectionHandle {
+    let start = Progress {
+        state: ProjectionState::Starting,
+        offset: Offset::ZERO,
+        applied: None,
+        success: None,
+    };
+    let task = Arc::new(Task {
+        name: projection.name().to_owned(),
+        log: Arc::clone(log.shared()),
+        progress: watch::Sender::new(start),
+        errors: Mutex::default(),
+        rebuild: Notify::new(),
+    });
+    metrics::counter!(names::PROJECTION_ERRORS, "projection" => task.name.clone()).increment(0);
+    let runner = Runner {
+        task: Arc::clone(&task),
+        projection,
+        statistics: Arc::clone(statistics),
+        delays: delays(),
+    };
+    tokio::spawn(runner.run());
+    ProjectionHandle { task }
+}
+
+struct Runner {
+    task: Arc<Task>,
+    projection: Box<dyn Projection>,
+    statistics: Arc<SharedStatistics>,
+    /// Delays between failures; start over with every success.
+    delays: backon::ExponentialBackoff,
+}
+
+/// Why a projection no longer follows.
+enum Left {
+    /// The log is closed.
+    Closed,
+    /// It waits for a person.
+    Stopped(ProjectionError),
+    /// Its store should be read again from where it stands.
+    Reopen,
+    /// A person asked for it.
+    Rebuild,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let task = Arc::clone(&self.task);
+        let mut rebuild = false;
+        loop {
+            let left = if rebuild { self.clear().await } else { None };
+            let left = match left {
+                Some(left) => left,
+                None => self.follow().await,
+            };
+            rebuild = false;
+            match left {
+                Left::Closed => return,
+                Left::Reopen => {}
+                Left::Rebuild => rebuild = true,
+                Left::Stopped(error) => {
+                    let reason = task.note_error(&error);
+                    task.set_state(ProjectionState::Stopped);
+                    tracing::error!(projection = %task.name, %reason, "the projection stopped");
+                    tokio::select! {
+                        () = task.rebuild.notified() => rebuild = true,
+                        () = closed(&task.log) => return,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn clear(&mut self) -> Option<Left> {
+        self.task.set_state(ProjectionState::Clearing);
+        self.task
+            .progress
+            .send_modify(|progress| progress.offset = Offset::ZERO);
+        tracing::info!(projection = %self.task.name, "clearing the store, to build it again from the log");
+        loop {
+            match self.projection.clear().await {
+                Ok(()) => return None,
+                Err(error @ ProjectionError::Stopped { .. }) => return Some(Left::Stopped(error)),
+                Err(error) => {
+                    if let Some(left) = self.wait(&error).await {
+                        return Some(left);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the store and follows the log from where it stands.
+    async fn follow(&mut self) -> Left {
+        let task = Arc::clone(&self.task);
+        task.set_state(ProjectionState::Starting);
+        let from = loop {
+            match self.projection.open().await {
+                Ok(checkpoint) => match self.check(checkpoint) {
+                    Ok(from) => break from,
+                    Err(error) => return Left::Stopped(stop(&task.name, &error)),
+                },
+                Err(error @ ProjectionError::Stopped { .. }) => return Left::Stopped(error),
+                Err(error) => {
+                    if let Some(left) = self.wait(&error).await {
+                        return left;
+                    }
+                }
+            }
+        };
+        task.progress.send_modify(|progress| {
+            progress.offset = from;
+            progress.state = ProjectionState::Running;
+        });
+        let mut reader = LogReader::new(Arc::clone(&task.log), from);
+        loop {
+            let read = tokio::select! {
+                read = reader.next(APPLY_BYTES) => read,
+                () = task.rebuild.notified() => return Left::Rebuild,
+            };
+            let left = match read {
+                Ok(batches) => self.apply(batches).await,
+                Err(LogError::Closed) => Some(Left::Closed),
+                Err(error) => Some(Left::Stopped(ProjectionError::Stopped {
+                    reason: chain(&error),
+                })),
+            };
+            if let Some(left) = left {
+                return left;
+            }
+        }
+    }
+
+    /// Waits after a failure; answers if there is a reason not to try again.
+    async fn wait(&mut self, error: &ProjectionError) -> Option<Left> {
+        let reason = self.task.note_error(error);
+        self.task.set_state(ProjectionState::Retrying);
+        let delay = self.delays.next().unwrap_or(DELAY_MAX);
+        tracing::warn!(projection = %self.task.name, %reason, ?delay, "the store is away; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => None,
+            () = self.task.rebuild.notified() => Some(Left::Rebuild),
+            () = closed(&self.task.log) => Some(Left::Closed),
+        }
+    }
+
+    fn check(&self, checkpoint: Option<Checkpoint>) -> Result<Offset, CheckpointError> {
+        let Some(checkpoint) = checkpoint else {
+            return Ok(Offset::ZERO);
+        };
+        self.task.log.check(&checkpoint)?;
+        let expected = self.projection.fold_version();
+        if checkpoint.fold_version != expected {
+            return Err(CheckpointError::FoldVersion {
+                found: checkpoint.fold_version,
+                expected,
+            });
+        }
+        Ok(checkpoint.offset)
+    }
+
+    /// Applies batches, however long the store is away. Answers why it did not.
+    async fn apply(&mut self, batches: Vec<Arc<LoggedBatch>>) -> Option<Left> {
+        let task = Arc::clone(&self.task);
+        let last = batches.last()?;
+        let to = Checkpoint {
+            log: task.log.id,
+            epoch: last.epoch,
+            offset: last.end(),
+            fold_version: self.projection.fold_version(),
+        };
+        if let Err(reason) = self.statistics.reached(to.offset).await {
+            return Some(Left::Stopped(ProjectionError::Stopped { reason }));
+        }
+        let view = View {
+            names: &task.log.names,
+            statistics: &self.statistics,
+        };
+        match self.projection.apply(&batches, view, to).await {
+            Ok(()) => {
+                self.delays = delays();
+                let now = task.log.clock.now();
+                task.progress.send_modify(|progress| {
+                    *progress = Progress {
+                        state: ProjectionState::Running,
+                        offset: to.offset,
+                        applied: Some(last.append_time),
+                        success: Some(now),
+                    };
+                });
+                None
+            }
+            Err(error @ ProjectionError::Stopped { .. }) => Some(Left::Stopped(error)),
+            Err(error) => {
+                // Whether the batch was applied is not known: the store is asked, once it is back.
+                Some(self.wait(&error).await.unwrap_or(Left::Reopen))
+            }
+        }
+    }
+}
+
+/// What to tell a person whose store does not fit the log.
+fn stop(name: &str, error: &CheckpointError) -> ProjectionError {
+    let remedy = match error {
+        CheckpointError::ForeignLog { .. } => {
+            format!(
+                "choose another store, or run `modelog rebuild {name}` to replace what it holds"
+            )
+        }
+        _ => format!("run `modelog rebuild {name}`"),
+    };
+    ProjectionError::Stopped {
+        reason: format!("{error}; {remedy}"),
+    }
+}
+
+async fn closed(log: &Shared) {
+    // An error means that the log is gone, which is closed too.
+    let _ = log.subscribe().wait_for(|tail| tail.closed).await;
+}
+
+/// How long to wait from failure to failure.
+fn delays() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(DELAY_MAX)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
