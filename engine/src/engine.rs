@@ -42,6 +42,8 @@ pub struct Foundations {
     pub storage: Arc<dyn Storage>,
     pub clock: Arc<dyn Clock>,
     pub cold: Option<Arc<dyn ColdTier>>,
+    /// The identity of a log that is created.
+    pub new_log: LogId,
 }
 
 impl Default for Foundations {
@@ -50,6 +52,7 @@ impl Default for Foundations {
             storage: Arc::new(LocalStorage),
             clock: Arc::new(SystemClock::new()),
             cold: None,
+            new_log: LogId(uuid::Uuid::now_v7()),
         }
     }
 }
@@ -99,11 +102,13 @@ impl Engine {
             storage,
             clock,
             cold,
+            new_log,
         } = foundations;
         let parts = Parts {
             storage,
             clock: Arc::clone(&clock),
             cold,
+            new_log,
         };
         let log = Log::open(&path, log, parts)?;
         let statistician = Statistician::start(&log)?;
@@ -263,6 +268,16 @@ impl Engine {
             // One that is behind goes on from its checkpoint at the next start.
             let _ = projection.wait_for(self.tail(), CATCH_UP).await;
         }
+        outcome
+    }
+
+    /// The same for threads that do not run a future. Do not call it where projections run on this very thread.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn close_blocking(&self) -> Result<(), LogError> {
+        let outcome = self.inner.log.close();
+        self.inner.statistician.join();
         outcome
     }
 

@@ -14,7 +14,7 @@ mod identity;
 mod row;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use builder::{EventBatchBuilder, RowWriter};
 pub use identity::Identity;

@@ -41,6 +41,14 @@ fn full(kind: Kind) -> Fact {
     fact
 }
 
+/// An event of every kind with every field.
+pub(crate) fn one_of_each() -> Vec<Event> {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| Event::from(full(kind)).with_id(format!("{kind}-1")))
+        .collect()
+}
+
 fn logged(batch: EventBatch, first_offset: u64) -> LoggedBatch {
     let rows = batch.rows();
     LoggedBatch {

@@ -14,7 +14,7 @@ use crate::storage::{Storage, StorageFile, read_exact};
 use crate::{LogId, Offset};
 
 const MAGIC: &[u8; 8] = b"MODELOGM";
-const SLOT_BYTES: u64 = 1 << 20;
+const SLOT_BYTES: u64 = 256 << 10;
 const SLOT_HEADER_BYTES: usize = 24;
 
 /// A stretch of history.

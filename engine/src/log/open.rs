@@ -51,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cold: Option<Arc<dyn ColdTier>>,
+    /// The identity of a log that is created.
+    pub(crate) new_log: LogId,
 }
 
 /// What the scan of the last segment found.
@@ -96,7 +98,7 @@ impl Log {
                 path: data.to_path_buf(),
                 holder,
             })?;
-        let manifest = open_manifest(storage, &directory)?;
+        let manifest = open_manifest(storage, &directory, parts.new_log)?;
         let opening = Opening {
             parts,
             config,
@@ -108,7 +110,11 @@ impl Log {
     }
 }
 
-fn open_manifest(storage: &dyn Storage, directory: &Path) -> Result<Manifest, LogError> {
+fn open_manifest(
+    storage: &dyn Storage,
+    directory: &Path,
+    new_log: LogId,
+) -> Result<Manifest, LogError> {
     let path = directory.join("MANIFEST");
     if storage
         .exists(&path)
@@ -123,7 +129,7 @@ fn open_manifest(storage: &dyn Storage, directory: &Path) -> Result<Manifest, Lo
         });
     }
     let contents = Contents {
-        log: LogId(uuid::Uuid::now_v7()),
+        log: new_log,
         epochs: vec![Epoch {
             number: 1,
             start: Offset::ZERO,

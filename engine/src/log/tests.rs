@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::inspect::{self, Severity};
 use crate::batch::{EventBatch, EventBatchBuilder, Row};
 use crate::event::{EntityKind, Event, Fact, MetricLogged, ModelCreated, PredictionLogged};
 use crate::origin::{Origin, Source};
 use crate::{
-    AppendError, AppendOptions, Appended, Config, Engine, LogError, Offset, OnConflict, OnCreate,
+    AppendError, AppendOptions, Appended, Clock, Config, Engine, Foundations, LogError, LogId,
+    Offset, OnConflict, OnCreate, Timestamp,
 };
 
 fn config(path: &Path) -> Config {
@@ -62,7 +65,7 @@ fn plain(row: Row<'_>) -> Event {
 }
 
 fn close(engine: Engine) {
-    pollster::block_on(engine.close()).unwrap();
+    engine.close_blocking().unwrap();
 }
 
 /// Copies a data directory as a crash would leave it.
@@ -464,4 +467,73 @@ fn padded_groups_read_the_same() {
         read_all(&engine),
         (1..300).map(prediction).collect::<Vec<_>>()
     );
+}
+
+/// A clock that stands still.
+#[derive(Debug)]
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_795_366_800_000_000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The log of `tests/golden`: two calls, a repeat, and every kind.
+fn write_golden(data: &Path) -> Vec<Event> {
+    let foundations = Foundations {
+        clock: Arc::new(StoppedClock),
+        new_log: LogId(uuid::Uuid::from_u128(
+            0x0193_5f3a_0000_7000_8000_0000_0000_0001,
+        )),
+        ..Foundations::default()
+    };
+    let engine = Engine::open_on(config(data), foundations).unwrap();
+    let mut events: Vec<_> = crate::batch::tests::one_of_each();
+    append(&engine, &events).unwrap();
+    let predictions: Vec<_> = (0..20).map(prediction).collect();
+    let mut batch = EventBatch::from_events(&predictions).unwrap();
+    let source = Source::Producer {
+        id: "golden".into(),
+        epoch: 1,
+        sequence: 7,
+    };
+    batch.add_origin(Origin::whole(source));
+    engine
+        .append_blocking(batch, AppendOptions::default())
+        .unwrap();
+    events.extend(predictions);
+    close(engine);
+    events
+}
+
+/// The bytes are those of the golden files, which `MODELOG_WRITE_GOLDEN=1` writes anew: only ever with a new format
+/// version, or a reason in `docs/decisions.md`.
+#[test]
+fn the_format_is_what_it_was() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let directory = tempfile::tempdir().unwrap();
+    let events = write_golden(directory.path());
+    let names = ["MANIFEST", "00000000000000000000-000000.seg"];
+    if std::env::var_os("MODELOG_WRITE_GOLDEN").is_some() {
+        for name in names {
+            fs::copy(directory.path().join("log").join(name), golden.join(name)).unwrap();
+        }
+    }
+    for name in names {
+        let (written, kept) = (directory.path().join("log").join(name), golden.join(name));
+        assert!(
+            fs::read(written).unwrap() == fs::read(kept).unwrap(),
+            "{name} differs from the golden file"
+        );
+    }
+    let old = directory.path().join("old");
+    copy(&golden, &old.join("log"));
+    assert_eq!(inspect::verify(&old).unwrap().findings, []);
+    let engine = Engine::open(config(&old)).unwrap();
+    assert_eq!(read_all(&engine), events);
 }
