@@ -70,7 +70,10 @@ pub(crate) enum Slot<'a> {
 }
 
 /// What happened, by kind.
-#[expect(clippy::large_enum_variant, reason = "facts are handled one at a time; many at once are columns")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "facts are handled one at a time; many at once are columns"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
     ModelCreated(ModelCreated),
