@@ -57,6 +57,7 @@ use crate::names::Names;
 use crate::storage::{LockGuard, Storage};
 use crate::{Checkpoint, ColdTier, LogId, Offset};
 
+pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};
 use manifest::Contents;
 pub(crate) use mentions::TextRows;
 pub(crate) use open::Parts;

@@ -1,0 +1,217 @@
+//! The live join of predictions and feedback: a window of the newest predictions, by count.
+//!
+//! What leaves the window is decided by the log alone (the oldest entry, once there are too many), so a fold that is
+//! repeated comes to the same counts. Stores with tables join without bound.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use super::version::LabelFacts;
+use crate::log::{Malformed, Reader, put_u32, put_u64};
+use crate::names::EntityId;
+use crate::{Offset, Timestamp};
+
+/// A prediction, or feedback that waits for one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Entry {
+    /// Hash of the prediction id.
+    id: u64,
+    /// Hash of the model's name; 0 where feedback does not tell.
+    pub(super) model: u64,
+    /// The version it counts for; 0 if unknown.
+    pub(super) version: EntityId,
+    /// The prediction itself was logged.
+    pub(super) seen: bool,
+    /// Its output or error has arrived, and was counted.
+    pub(super) counted: bool,
+    /// Hash of the predicted class.
+    pub(super) class: Option<u64>,
+    pub(super) value: Option<f64>,
+    pub(super) feedback: Option<Feedback>,
+    /// What was counted of the feedback, and for which version.
+    pub(super) label: Option<(EntityId, LabelFacts)>,
+}
+
+/// The latest feedback on a prediction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Feedback {
+    pub(super) time: Timestamp,
+    pub(super) offset: Offset,
+    pub(super) correct: Option<bool>,
+    pub(super) class: Option<u64>,
+    pub(super) value: Option<f64>,
+}
+
+impl Entry {
+    fn new(id: u64, model: u64) -> Self {
+        Self {
+            id,
+            model,
+            version: 0,
+            seen: false,
+            counted: false,
+            class: None,
+            value: None,
+            feedback: None,
+            label: None,
+        }
+    }
+
+    /// What the feedback says of the prediction as far as both are known.
+    pub(super) fn compare(&self) -> Option<(EntityId, LabelFacts)> {
+        let feedback = self.feedback.filter(|_| self.version != 0)?;
+        let classes = (self.class, feedback.class);
+        Some((
+            self.version,
+            LabelFacts::compare(feedback.correct, classes, (self.value, feedback.value)),
+        ))
+    }
+}
+
+/// The newest predictions.
+#[derive(Debug)]
+pub(super) struct Window {
+    ring: VecDeque<Entry>,
+    /// Serial numbers of entries, hashed by prediction id.
+    index: HashTable<u64>,
+    first: u64,
+    capacity: usize,
+}
+
+impl Window {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            ring: VecDeque::new(),
+            index: HashTable::new(),
+            first: 0,
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// The entry of a prediction, new if need be. A model of 0 stands for any; an entry without a model is anyone's.
+    pub(super) fn entry(&mut self, id: u64, model: u64) -> &mut Entry {
+        let (ring, first) = (&self.ring, self.first);
+        let fits = |serial: &u64| {
+            let entry = &ring[(*serial - first) as usize];
+            entry.id == id && (entry.model == model || model == 0 || entry.model == 0)
+        };
+        let serial = match self.index.find(id, fits) {
+            Some(serial) => *serial,
+            None => self.push(Entry::new(id, model)),
+        };
+        let entry = &mut self.ring[(serial - self.first) as usize];
+        if entry.model == 0 {
+            entry.model = model;
+        }
+        entry
+    }
+
+    fn push(&mut self, entry: Entry) -> u64 {
+        while self.ring.len() >= self.capacity {
+            if let Some(oldest) = self.ring.pop_front() {
+                let serial = self.first;
+                if let Ok(found) = self.index.find_entry(oldest.id, |known| *known == serial) {
+                    found.remove();
+                }
+                self.first += 1;
+            }
+        }
+        let serial = self.first + self.ring.len() as u64;
+        self.ring.push_back(entry);
+        let (ring, first) = (&self.ring, self.first);
+        self.index.insert_unique(entry.id, serial, |serial| {
+            ring[(*serial - first) as usize].id
+        });
+        serial
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        put_u32(out, self.ring.len() as u32);
+        for entry in &self.ring {
+            put_u64(out, entry.id);
+            put_u64(out, entry.model);
+            put_u32(out, entry.version);
+            out.push(u8::from(entry.seen) | u8::from(entry.counted) << 1);
+            put_option(out, entry.class);
+            put_option(out, entry.value.map(f64::to_bits));
+            out.push(entry.feedback.is_some().into());
+            if let Some(feedback) = &entry.feedback {
+                put_u64(out, feedback.time.micros() as u64);
+                put_u64(out, feedback.offset.0);
+                put_bool(out, feedback.correct);
+                put_option(out, feedback.class);
+                put_option(out, feedback.value.map(f64::to_bits));
+            }
+            out.push(entry.label.is_some().into());
+            if let Some((version, label)) = &entry.label {
+                put_u32(out, *version);
+                put_bool(out, label.correct);
+                put_option(out, label.value_error.map(f64::to_bits));
+            }
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>, capacity: usize) -> Result<Self, Malformed> {
+        let mut window = Self::new(capacity);
+        for _ in 0..reader.count(25)? {
+            let mut entry = Entry::new(reader.u64()?, reader.u64()?);
+            entry.version = reader.u32()?;
+            let flags = reader.u8()?;
+            (entry.seen, entry.counted) = (flags & 1 != 0, flags & 2 != 0);
+            entry.class = get_option(reader)?;
+            entry.value = get_option(reader)?.map(f64::from_bits);
+            if reader.u8()? == 1 {
+                entry.feedback = Some(Feedback {
+                    time: Timestamp::from_micros(reader.u64()? as i64),
+                    offset: Offset(reader.u64()?),
+                    correct: get_bool(reader)?,
+                    class: get_option(reader)?,
+                    value: get_option(reader)?.map(f64::from_bits),
+                });
+            }
+            if reader.u8()? == 1 {
+                let version = reader.u32()?;
+                let correct = get_bool(reader)?;
+                let value_error = get_option(reader)?.map(f64::from_bits);
+                entry.label = Some((
+                    version,
+                    LabelFacts {
+                        correct,
+                        value_error,
+                    },
+                ));
+            }
+            window.push(entry);
+        }
+        Ok(window)
+    }
+}
+
+fn put_option(out: &mut Vec<u8>, value: Option<u64>) {
+    out.push(value.is_some().into());
+    if let Some(value) = value {
+        put_u64(out, value);
+    }
+}
+
+fn get_option(reader: &mut Reader<'_>) -> Result<Option<u64>, Malformed> {
+    if reader.u8()? == 0 {
+        Ok(None)
+    } else {
+        reader.u64().map(Some)
+    }
+}
+
+fn put_bool(out: &mut Vec<u8>, value: Option<bool>) {
+    out.push(value.map_or(2, u8::from));
+}
+
+fn get_bool(reader: &mut Reader<'_>) -> Result<Option<bool>, Malformed> {
+    match reader.u8()? {
+        0 => Ok(Some(false)),
+        1 => Ok(Some(true)),
+        2 => Ok(None),
+        _ => Err(Malformed),
+    }
+}
