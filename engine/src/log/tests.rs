@@ -1,8 +1,10 @@
 //! The log on a real disk: what is acknowledged is there again, once, whatever is opened, rolled, cut or repeated.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::inspect::{self, Severity};
@@ -10,8 +12,8 @@ use crate::batch::{EventBatch, EventBatchBuilder, Row};
 use crate::event::{EntityKind, Event, Fact, MetricLogged, ModelCreated, PredictionLogged};
 use crate::origin::{Origin, Source};
 use crate::{
-    AppendError, AppendOptions, Appended, Clock, Config, Engine, Foundations, LogError, LogId,
-    Offset, OnConflict, OnCreate, Timestamp,
+    AppendError, AppendOptions, Appended, Clock, Config, Engine, Foundations, Health, LocalStorage,
+    LockGuard, LogError, LogId, Offset, OnConflict, OnCreate, Storage, StorageFile, Timestamp,
 };
 
 fn config(path: &Path) -> Config {
@@ -536,4 +538,225 @@ fn the_format_is_what_it_was() {
     assert_eq!(inspect::verify(&old).unwrap().findings, []);
     let engine = Engine::open(config(&old)).unwrap();
     assert_eq!(read_all(&engine), events);
+}
+
+/// The local disk, with as much space as the test says.
+#[derive(Debug)]
+struct NarrowStorage {
+    local: LocalStorage,
+    free: AtomicU64,
+    /// Fails the next syncs, as many as this says.
+    failing_syncs: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct NarrowFile {
+    file: Arc<dyn StorageFile>,
+    failing_syncs: Arc<AtomicU64>,
+}
+
+impl NarrowStorage {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            local: LocalStorage,
+            free: AtomicU64::new(u64::MAX / 2),
+            failing_syncs: Arc::default(),
+        })
+    }
+
+    fn wrap(&self, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        Arc::new(NarrowFile {
+            file,
+            failing_syncs: Arc::clone(&self.failing_syncs),
+        })
+    }
+}
+
+impl Storage for NarrowStorage {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        self.local.create(path).map(|file| self.wrap(file))
+    }
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        self.local.open(path, write).map(|file| self.wrap(file))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.local.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.local.remove(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.local.sync_dir(path)
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.local.create_dir_all(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.local.list(path)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.local.exists(path)
+    }
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+    fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>> {
+        self.local.lock(path)
+    }
+    fn network_file_system(&self, path: &Path) -> io::Result<Option<&'static str>> {
+        self.local.network_file_system(path)
+    }
+}
+
+impl StorageFile for NarrowFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, position)
+    }
+    fn write_at(&self, slices: &[io::IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.file.write_at(slices, position)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        let fail = |left: u64| left.checked_sub(1);
+        match self
+            .failing_syncs
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail)
+        {
+            Ok(_) => Err(io::Error::from_raw_os_error(5)),
+            Err(_) => self.file.sync_data(),
+        }
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}
+
+fn open_on(path: &Path, storage: &Arc<NarrowStorage>) -> Engine {
+    let storage: Arc<dyn Storage> = Arc::<NarrowStorage>::clone(storage);
+    let mut config = config(path);
+    config.log.segment_bytes = 16 << 20;
+    Engine::open_on(
+        config,
+        Foundations {
+            storage,
+            ..Foundations::default()
+        },
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_full_disk_refuses_undoes_and_goes_on_when_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = NarrowStorage::new();
+    let engine = open_on(directory.path(), &storage);
+    append(&engine, &[prediction(0)]).unwrap();
+    storage.free.store(0, Ordering::SeqCst);
+    let noise = |id: u64| {
+        let mut state = id;
+        let mut text = String::new();
+        while text.len() < 900_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            text.push_str(&format!("{state:x}"));
+        }
+        let mut event = prediction(id);
+        if let Fact::PredictionLogged(prediction) = &mut event.fact {
+            prediction.model = format!("model of {id}");
+            prediction.error = Some(text);
+        }
+        event
+    };
+    let mut written = 1;
+    let refused = loop {
+        match append(&engine, &[noise(written)]) {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, AppendError::DiskFull);
+    assert!(written > 1, "the space prepared before was used");
+    assert_eq!(engine.tail(), Offset(written));
+    let name = format!("model of {written}");
+    assert_eq!(
+        engine.names().id(EntityKind::Model, &name),
+        None,
+        "the name was taken back"
+    );
+    assert!(matches!(
+        engine.health(),
+        Health::Refusing(AppendError::DiskFull)
+    ));
+    assert_eq!(read_all(&engine).len() as u64, written, "reads go on");
+    storage.free.store(u64::MAX / 2, Ordering::SeqCst);
+    let accepted = loop {
+        // The disk is looked at again now and then.
+        match append(&engine, &[noise(written)]) {
+            Ok(appended) => break appended,
+            Err(error) => assert_eq!(error, AppendError::DiskFull),
+        }
+    };
+    assert_eq!(
+        (accepted.accepted, accepted.duplicates),
+        (1, 0),
+        "what was undone is not a duplicate"
+    );
+    close(engine);
+    assert_eq!(inspect::verify(directory.path()).unwrap().findings, []);
+}
+
+#[test]
+fn a_failed_sync_poisons_and_opening_again_recovers() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = NarrowStorage::new();
+    let engine = open_on(directory.path(), &storage);
+    append(&engine, &[prediction(0)]).unwrap();
+    storage.failing_syncs.store(1, Ordering::SeqCst);
+    let outcome = append(&engine, &[prediction(1)]);
+    assert!(
+        matches!(outcome, Err(AppendError::OutcomeUnknown { .. })),
+        "{outcome:?}"
+    );
+    let refused = append(&engine, &[prediction(2)]);
+    assert!(
+        matches!(refused, Err(AppendError::Poisoned { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        read_all(&engine),
+        [prediction(0)],
+        "what may be lost is not shown, what is durable is"
+    );
+    drop(engine);
+    let engine = open_on(directory.path(), &storage);
+    // Whether the call of unknown outcome is there or not, repeating it makes it once.
+    append(&engine, &[prediction(1)]).unwrap();
+    assert_eq!(read_all(&engine), [prediction(0), prediction(1)]);
+}
+
+#[test]
+fn the_append_time_never_goes_back_nor_far_ahead() {
+    use super::writer::AppendClock;
+    let second = |at: i64| Timestamp::from_micros(1_795_366_800_000_000 + at * 1_000_000);
+    let mut clock = AppendClock::new(second(0));
+    let since = |seconds| Duration::from_secs(seconds);
+    assert_eq!(clock.stamp(second(10), since(0)), second(10));
+    assert_eq!(clock.stamp(second(5), since(1)), second(10), "not back");
+    assert_eq!(clock.stamp(second(12), since(2)), second(12));
+    let year = 31_536_000;
+    assert_eq!(
+        clock.stamp(second(12 + 80 * year), since(3)),
+        second(13),
+        "not eighty years ahead"
+    );
+    assert_eq!(clock.stamp(second(14), since(4)), second(14));
+    assert_eq!(clock.stamp(second(7200), since(5)), second(15));
+    assert_eq!(
+        clock.stamp(second(7800), since(605)),
+        second(7800),
+        "a clock that stays is followed"
+    );
 }

@@ -82,7 +82,7 @@ fn predictions_count_once_when_their_output_arrives() {
     assert_eq!(stats(&[whole.clone(), whole]).predictions, 1);
     let request = at(prediction("b", None, Some("request")), 0);
     let response = at(prediction("b", Some("cat"), Some("response")), 1);
-    assert!(fold(&[request.clone()]).version(1).is_none());
+    assert!(fold(std::slice::from_ref(&request)).version(1).is_none());
     assert_eq!(stats(&[request.clone(), response.clone()]).predictions, 1);
     assert_eq!(stats(&[response, request]).predictions, 1);
     // Without an id of their own they are all different.

@@ -15,6 +15,9 @@
 //! R3. A store of another log, of a lost history or of another fold version is not touched until a person asks for a
 //!     rebuild.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
