@@ -13,7 +13,7 @@ use crate::stats::Statistics;
 
 /// Snapshots of the fold.
 const STATISTICS: Sort = Sort {
-    magic: b"MODELOGS",
+    magic: b"MODELOGT",
     version: 1,
     name: "statistics",
 };
