@@ -18,7 +18,7 @@ use crate::event::{
 };
 use crate::log::{Log, LogReader, Parts};
 use crate::names::Names;
-use crate::projection::Projection;
+use crate::projection::{Projection, View};
 use crate::runtime::{self, ProjectionHandle};
 use crate::statistician::Statistician;
 use crate::stats::Statistics;
@@ -203,6 +203,15 @@ impl Engine {
     /// A look at the statistics; keep it short, the fold waits meanwhile.
     pub fn with_statistics<T>(&self, look: impl FnOnce(&Statistics) -> T) -> T {
         self.inner.statistician.shared().with(look)
+    }
+
+    /// What projections may look up: for whoever applies batches to one by hand.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View {
+            names: self.names(),
+            statistics: self.inner.statistician.shared(),
+        }
     }
 
     /// The clock the engine goes by.
