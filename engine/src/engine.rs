@@ -23,7 +23,7 @@ use crate::runtime::{self, ProjectionHandle};
 use crate::statistician::Statistician;
 use crate::stats::Statistics;
 use crate::storage::{LocalStorage, Storage};
-use crate::{LogId, Offset};
+use crate::{Checkpoint, CheckpointError, LogId, Offset};
 
 /// How long [`Engine::close`] lets projections go on with what is in the log.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -180,6 +180,14 @@ impl Engine {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.inner.log.epoch()
+    }
+
+    /// Whether what stood at this checkpoint may go on from there; its fold version is not looked at.
+    ///
+    /// # Errors
+    /// If it belongs to another log, or to history that no longer exists.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        self.inner.log.shared().check(checkpoint)
     }
 
     /// Whether events can be taken.

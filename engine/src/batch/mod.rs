@@ -241,6 +241,16 @@ impl LoggedBatch {
         })
     }
 
+    /// One event, given its table and place there: for those who do not take all rows in one go.
+    #[must_use]
+    pub fn row<'a>(&'a self, table: &'a Table, row: usize) -> Row<'a> {
+        Row {
+            batch: self,
+            table,
+            row,
+        }
+    }
+
     /// About how many bytes it holds in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
