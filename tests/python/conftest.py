@@ -1,0 +1,94 @@
+"""A running Modelog, for clients that we did not write."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# How long to wait for something that must come; no test measures time.
+PATIENCE = 60
+
+
+def binary() -> str:
+    return os.environ.get("MODELOG_BIN") or str(ROOT / "target" / "release" / "modelog")
+
+
+class Server:
+    """`modelog serve` on a free loopback port."""
+
+    def __init__(self, data: Path, *arguments: str):
+        self.data = data
+        self.arguments = arguments
+        self.process: subprocess.Popen | None = None
+        self.url = ""
+
+    def start(self) -> "Server":
+        log = open(f"{self.data}.log", "ab")
+        start = log.tell()
+        self.process = subprocess.Popen(
+            [binary(), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.arguments],
+            stderr=log,
+            stdout=log,
+        )
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with open(log.name, "rb") as written:
+                written.seek(start)
+                said = written.read().decode()
+            found = re.search(r"http://127\.0\.0\.1:\d+", said)
+            if found:
+                self.url = found.group()
+                return self
+            assert self.process.poll() is None, f"the server ended:\n{said}"
+            time.sleep(0.01)
+        raise AssertionError(f"the server does not say where it listens:\n{said}")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def post(self, body, content_type="application/x-ndjson", **options) -> httpx.Response:
+        headers = {"content-type": content_type, **options.pop("headers", {})}
+        return httpx.post(f"{self.url}/v1/events", content=body, headers=headers, timeout=PATIENCE, **options)
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=PATIENCE, **options)
+
+    def json(self, path: str, **options):
+        answer = self.get(path, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @property
+    def database(self) -> Path:
+        return self.data / "sqlite" / "modelog.db"
+
+
+def ndjson(*events: dict) -> str:
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+def caught_up(server: Server) -> None:
+    """Waits until SQLite has everything that is in the log now."""
+    end = server.get("/v1/stats", params={"at_least": 0}).json()["events"]
+    answer = server.get("/v1/models", params={"at_least": end})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path / "data").start()
+    yield server
+    server.stop()
