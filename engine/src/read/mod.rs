@@ -10,10 +10,12 @@
 //! R3. Deleted entities are left out of lists and not found by name, until restored.
 //! R4. A limit is obeyed, never exceeded; at most [`PAGE_MAX`].
 
+mod downsample;
 mod views;
 
 use async_trait::async_trait;
 
+pub use downsample::Downsampler;
 pub use views::{
     Alias, Artifact, Dataset, Experiment, Feedback, MetricPoint, Model, ModelVersion, Prediction,
     Run, Series, SeriesSummary, StatsTotals, UsedDataset, VersionStats,
@@ -85,7 +87,7 @@ pub struct SeriesQuery {
     pub split: Option<String>,
     pub from_step: Option<i64>,
     pub to_step: Option<i64>,
-    /// Beyond this many, first, last, min and max of every bucket are kept.
+    /// Beyond this many, first, last, min and max of every bucket are kept, as [`Downsampler`] does.
     pub max_points: Option<u32>,
 }
 
