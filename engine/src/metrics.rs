@@ -258,6 +258,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_on_metrics_lists_every_one() {
+        let page = include_str!("../../docs/metrics.md");
+        for metric in ALL {
+            let ty = match metric.ty {
+                MetricType::Counter => "counter",
+                MetricType::Gauge => "gauge",
+                MetricType::Histogram(_) => "histogram",
+            };
+            let labels = metric.labels.join(", ");
+            let row = format!("| `{}` | {ty} | {labels} | {} |", metric.name, metric.help);
+            assert!(page.contains(&row), "docs/metrics.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn names_follow_the_conventions() {
         for metric in ALL {
             assert!(metric.name.starts_with("modelog_"), "{}", metric.name);
