@@ -123,7 +123,10 @@ pub struct Appended {
 
 impl LogConfig {
     /// Checks what the types do not.
-    pub(crate) fn check(&self) -> Result<(), LogError> {
+    ///
+    /// # Errors
+    /// [`LogError::Setting`] with the first setting that cannot be.
+    pub fn check(&self) -> Result<(), LogError> {
         let wrong = |setting, reason: &str| {
             Err(LogError::Setting {
                 setting,

@@ -115,6 +115,14 @@ impl Item {
         self.waiters.push(waiter);
     }
 
+    /// About how many bytes it takes in the file.
+    fn file_bytes(&self) -> usize {
+        match &self.content {
+            Content::Encoded { rows, .. } => rows.bytes.len(),
+            Content::Built(_) => self.bytes,
+        }
+    }
+
     fn encode(mut self) -> (Self, Frame) {
         let content =
             std::mem::replace(&mut self.content, Content::Built(EventBatchBuilder::new()));
@@ -452,7 +460,7 @@ impl Writer {
         let mut items = Vec::new();
         let mut bytes = 0;
         while let Some(item) = queue.items.front() {
-            bytes += item.bytes;
+            bytes += item.file_bytes();
             if !items.is_empty() && bytes > shared.config.group_bytes_max {
                 break;
             }
