@@ -3,11 +3,10 @@
 //! # The rule
 //! Let `n` points lie in range, in the order of the series, and `m` of them be wanted.
 //! - `n ≤ m`: all are kept.
-//! - Otherwise the points are cut into `k = m / w` buckets of equal length, give or take one: the point of rank `i`
+//! - Otherwise the points are cut into `k = m / 5` buckets of equal length, give or take one: the point of rank `i`
 //!   belongs to bucket `⌊i · k / n⌋`. Of every bucket are kept the first and the last point, the least and the greatest
-//!   finite value and, since a diverged run must show, the first value that is not finite; of equals the earliest. A
-//!   bucket needs room for `w` points: 5 if some point in range is not finite, else 4.
-//! - `m < w`: there is one bucket, and of its points the last, the first, the first that is not finite, the greatest and
+//!   finite value and, since a diverged run must show, the first value that is not finite; of equals the earliest.
+//! - `m < 5`: there is one bucket, and of its points the last, the first, the first that is not finite, the greatest and
 //!   the least go before one another in this order.
 //!
 //! # Invariants
@@ -18,10 +17,8 @@
 
 use super::MetricPoint;
 
-/// What a bucket keeps where nothing in range is NaN or infinite: first, last, min, max.
-const FINITE_WIDTH: u64 = 4;
-/// The same and one point that is not finite.
-const FULL_WIDTH: u64 = 5;
+/// How many points a bucket may keep: first, last, min, max, and one that is not finite.
+const BUCKET_POINTS: u32 = 5;
 
 /// Takes the points of a series in order and keeps some, in memory for one bucket and what was kept.
 #[derive(Debug)]
@@ -48,15 +45,10 @@ struct Bucket {
 }
 
 impl Downsampler {
-    /// For `total` points, of which `non_finite` are NaN or infinite, and at most `max_points` are wanted.
+    /// For `total` points, of which at most `max_points` are wanted.
     #[must_use]
-    pub fn new(total: u64, non_finite: u64, max_points: u32) -> Self {
-        let width = if non_finite > 0 {
-            FULL_WIDTH
-        } else {
-            FINITE_WIDTH
-        };
-        let buckets = (u64::from(max_points) / width).max(1);
+    pub fn new(total: u64, max_points: u32) -> Self {
+        let buckets = u64::from(max_points / BUCKET_POINTS).max(1);
         Self {
             total,
             max_points: max_points as usize,
@@ -124,7 +116,7 @@ impl Bucket {
 
     /// At most `room` points, in their order.
     fn points(self, room: usize) -> impl Iterator<Item = MetricPoint> {
-        let mut kept: Vec<(u64, MetricPoint)> = Vec::with_capacity(FULL_WIDTH as usize);
+        let mut kept: Vec<(u64, MetricPoint)> = Vec::with_capacity(BUCKET_POINTS as usize);
         let by_precedence = [
             self.last,
             self.first,
@@ -161,8 +153,7 @@ mod tests {
 
     /// The steps kept, and all values by step.
     fn kept(values: &[f64], max_points: u32) -> Vec<usize> {
-        let non_finite = values.iter().filter(|value| !value.is_finite()).count();
-        let mut sampler = Downsampler::new(values.len() as u64, non_finite as u64, max_points);
+        let mut sampler = Downsampler::new(values.len() as u64, max_points);
         for (step, value) in values.iter().enumerate() {
             sampler.push(point(step, *value));
         }
@@ -187,8 +178,10 @@ mod tests {
     fn buckets_are_of_equal_length() {
         let mut values = vec![0.0; 1000];
         (values[499], values[500], values[777]) = (7.0, -7.0, 8.0);
-        assert_eq!(kept(&values, 8), [0, 499, 500, 777, 999]);
-        assert_eq!(kept(&values, 11), [0, 499, 500, 777, 999]);
+        assert_eq!(kept(&values, 10), [0, 499, 500, 777, 999]);
+        assert_eq!(kept(&values, 14), [0, 499, 500, 777, 999]);
+        (values[998], values[999]) = (9.0, f64::NAN);
+        assert_eq!(kept(&values, 10), [0, 499, 500, 998, 999]);
     }
 
     fn values() -> impl Strategy<Value = Vec<f64>> {
