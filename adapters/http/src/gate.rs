@@ -1,0 +1,133 @@
+//! What every request passes on its way in, and is counted by on its way out.
+//!
+//! # Invariants
+//! G1. No handler runs before Host, Origin and token are found to be in order; `/healthz` and `/readyz` aside.
+//! G2. No body is read before that.
+//! G3. What a route needs is checked where the route is registered: a request that did not come through the gate may do
+//!     nothing there.
+//! G4. A handler that panics is answered 500 and harms no other request.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use modelog_engine::metrics::{HTTP_REQUEST_DURATION, HTTP_REQUESTS};
+
+use crate::codes::Code;
+use crate::problem::Problem;
+use crate::state::AppState;
+use crate::tokens::{Scope, Scopes};
+
+/// Routes for machines that know no names and have no tokens.
+const EXEMPT: &[&str] = &["/healthz", "/readyz"];
+/// The route label of requests that no route took.
+const UNMATCHED: &str = "unmatched";
+
+/// By which door a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Network,
+    /// The control socket: whoever can open it owns the data directory.
+    Control,
+}
+
+/// Checks and counts a request.
+pub(crate) async fn pass(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let clock = state.engine().clock().clone();
+    let started = clock.monotonic();
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = match admit(&state, &request, path.as_ref()) {
+        Err(problem) => problem.into_response(),
+        Ok(scopes) => {
+            request.extensions_mut().insert(scopes);
+            AssertUnwindSafe(next.run(request))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Problem::internal(panic_text(&*panic)).into_response())
+        }
+    };
+    let status = response.status();
+    let route = route_label(&method, path.as_ref(), status);
+    metrics::counter!(HTTP_REQUESTS, "route" => route.clone(), "code" => status.as_str().to_owned())
+        .increment(1);
+    metrics::histogram!(HTTP_REQUEST_DURATION, "route" => route, "code" => status.as_str().to_owned())
+        .record((clock.monotonic().saturating_sub(started)).as_secs_f64());
+    response
+}
+
+/// What the sender of a request may do, if it is to be heard at all.
+fn admit(
+    state: &AppState,
+    request: &Request,
+    path: Option<&MatchedPath>,
+) -> Result<Scopes, Problem> {
+    let door = request.extensions().get::<Door>().copied();
+    if door == Some(Door::Control) {
+        return Ok(Scopes::ALL);
+    }
+    if path.is_some_and(|path| EXEMPT.contains(&path.as_str())) {
+        return Ok(Scopes::NONE);
+    }
+    let (uri, headers) = (request.uri(), request.headers());
+    let scopes = match &state.tokens {
+        None => Scopes::ALL,
+        Some(tokens) => tokens.scopes(headers)?,
+    };
+    // A page that rebinds its name does not have a token.
+    if state.tokens.is_none() || scopes == Scopes::NONE {
+        state.hosts.check_host(uri, headers)?;
+    }
+    state.hosts.check_origin(uri, headers)?;
+    Ok(scopes)
+}
+
+/// Checks that the sender may do what the routes behind this need.
+pub(crate) async fn need(State(scope): State<Scope>, request: Request, next: Next) -> Response {
+    let scopes = request
+        .extensions()
+        .get::<Scopes>()
+        .copied()
+        .unwrap_or(Scopes::NONE);
+    if scopes.allows(scope) {
+        return next.run(request).await;
+    }
+    let name = scope.name();
+    let problem = if scopes == Scopes::NONE {
+        Problem::new(
+            Code::Unauthorized,
+            format!("a token with the scope `{name}` is needed"),
+        )
+    } else {
+        Problem::new(
+            Code::Forbidden,
+            format!("the token does not have the scope `{name}`"),
+        )
+    };
+    problem.into_response()
+}
+
+/// Method and template of the route, such as `GET /v1/models/{model}`: as many values as there are routes.
+fn route_label(method: &Method, path: Option<&MatchedPath>, status: StatusCode) -> String {
+    match path {
+        Some(path) if status != StatusCode::METHOD_NOT_ALLOWED => {
+            format!("{method} {}", path.as_str())
+        }
+        _ => UNMATCHED.to_owned(),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a handler panicked: {}", text.unwrap_or("unknown reason"))
+}
