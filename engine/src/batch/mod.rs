@@ -153,6 +153,23 @@ impl EventBatch {
         rejected as u32
     }
 
+    /// The batch as a log would hold it at a place, its events without numbers for their names: for tests and tools
+    /// that have no log.
+    #[must_use]
+    pub fn into_logged(self, first_offset: Offset, append_time: Timestamp) -> LoggedBatch {
+        let rows = self.rows();
+        let parts = self.into_parts();
+        LoggedBatch {
+            first_offset,
+            rows,
+            append_time,
+            epoch: 0,
+            names: Vec::new(),
+            origins: parts.origins,
+            tables: parts.tables,
+        }
+    }
+
     pub(crate) fn into_parts(self) -> Parts {
         match self.content {
             Content::Built(builder) => {
