@@ -1,0 +1,631 @@
+//! One JSON object becomes one row: each value is checked and written into its column where it stands.
+//!
+//! The kind decides what the fields mean, but `type` may come anywhere. So the reader supposes the kind of the event
+//! before, and starts again where `type`, once met, says otherwise. A stream of one kind is read once, wherever its
+//! `type` stands; in a mixed stream events with `type` first lose nothing, because nothing came before it.
+
+use std::collections::BTreeMap;
+
+use modelog_engine::Timestamp;
+use modelog_engine::batch::{EventBatchBuilder, RowWriter};
+use modelog_engine::event::schema::{self, FieldType};
+use modelog_engine::event::{FieldError, FieldProblem, Kind, json_type};
+
+use crate::error::{Code, Fault, Faulty, shown};
+use crate::fields::{FieldOrder, Meaning, Place};
+use crate::options::Options;
+use crate::scan::{Number, Scanner, Str};
+use crate::unknown::Unknown;
+
+/// Where an event stands in a text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) start: usize,
+    /// Whether nothing but blanks may follow the event.
+    pub(crate) alone: bool,
+    /// How many objects and arrays the event's fields lie in: 1 for a flat event.
+    pub(crate) depth: usize,
+}
+
+/// The value of a field that stands outside the event, as JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) column: usize,
+    pub(crate) json: &'a str,
+    /// Where it stands in the text of the event, if it does.
+    pub(crate) at: Option<usize>,
+}
+
+/// What is known of an event before it is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known<'a> {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) fields: &'a [Given<'a>],
+}
+
+/// Reads events one after the other. What it learns from one makes the next one faster.
+#[derive(Debug)]
+pub(crate) struct EventReader<'o> {
+    pub(crate) options: &'o Options,
+    /// Of the event before.
+    kind: Option<Kind>,
+    /// How that kind was spelled last.
+    spelling: String,
+    orders: [Option<Box<FieldOrder>>; Kind::ALL.len()],
+    scratch: String,
+    pub(crate) unknown: Unknown,
+    pub(crate) unknown_fields: BTreeMap<String, u64>,
+}
+
+/// How far one reading of an event went.
+enum Outcome {
+    /// To its end.
+    Read(usize),
+    /// To a `type` that is not what was supposed.
+    Other(Kind),
+}
+
+/// One reading of an event, as one kind.
+struct Reading<'r, 'a> {
+    scan: Scanner<'a>,
+    row: RowWriter<'r>,
+    kind: Kind,
+    spot: Spot<'a>,
+    known: Known<'a>,
+    /// Whether `type` has been met.
+    typed: bool,
+    /// What the producer gave as `extra`.
+    extra: Option<&'a str>,
+}
+
+impl<'o> EventReader<'o> {
+    pub(crate) fn new(options: &'o Options) -> Self {
+        Self {
+            options,
+            kind: None,
+            spelling: String::new(),
+            orders: Default::default(),
+            scratch: String::new(),
+            unknown: Unknown::default(),
+            unknown_fields: BTreeMap::new(),
+        }
+    }
+
+    /// Reads an event into a batch, beside the unknown fields there are already; answers where it ends. After a fault
+    /// the batch is as before.
+    pub(crate) fn event<'a>(
+        &mut self,
+        builder: &mut EventBatchBuilder,
+        spot: Spot<'a>,
+        known: Known<'a>,
+    ) -> Faulty<usize> {
+        let outside = self.unknown.len();
+        let mut certain = known.kind.is_some();
+        let mut kind = match known.kind.or(self.kind) {
+            Some(kind) => kind,
+            None => self.find_kind(spot)?,
+        };
+        loop {
+            self.unknown.truncate(outside);
+            let order = self.orders[usize::from(kind.number())].take();
+            let mut order = order.unwrap_or_else(|| Box::new(FieldOrder::new(kind)));
+            let reading = Reading {
+                scan: Scanner::new(spot.text, spot.start, &self.options.limits),
+                row: builder.row(kind),
+                kind,
+                spot,
+                known,
+                typed: known.kind.is_some(),
+                extra: None,
+            };
+            let outcome = self.read(reading, &mut order);
+            self.orders[usize::from(kind.number())] = Some(order);
+            match outcome {
+                Ok(Outcome::Read(end)) => return Ok(end),
+                Ok(Outcome::Other(other)) => (kind, certain) = (other, true),
+                Err(fault) if certain => return Err(fault),
+                // It may be a fault only because the kind is another one.
+                Err(fault) => match self.find_kind(spot)? {
+                    found if found == kind => return Err(fault),
+                    found => (kind, certain) = (found, true),
+                },
+            }
+        }
+    }
+
+    fn read(&mut self, mut reading: Reading<'_, '_>, order: &mut FieldOrder) -> Faulty<Outcome> {
+        if !reading.scan.take(b'{') {
+            return Err(not_an_object(reading.scan, reading.spot.depth - 1));
+        }
+        self.write_given(&mut reading)?;
+        let mut typed_here = false;
+        let mut place = Place::START;
+        let mut more = reading.scan.blanks() != Some(b'}');
+        while more {
+            let (meaning, key) = self.name(&mut reading.scan, order, place)?;
+            reading.scan.blanks();
+            match meaning {
+                Meaning::Column(column, ty) => self.field(&mut reading, column, ty, key.at)?,
+                Meaning::Type if typed_here => return Err(repeated("type", key.at)),
+                Meaning::Type => {
+                    typed_here = true;
+                    if let Some(other) = self.kind_field(&mut reading)? {
+                        return Ok(Outcome::Other(other));
+                    }
+                }
+                Meaning::OfTheLog => {
+                    reading.scan.value(reading.spot.depth)?;
+                }
+                Meaning::Unknown => self.unknown_field(&mut reading, key)?,
+            }
+            place = Place::of(meaning).unwrap_or(place);
+            more = match reading.scan.blanks() {
+                Some(b',') => true,
+                Some(b'}') => false,
+                _ => return Err(reading.scan.unexpected("`,` or `}`")),
+            };
+            if more {
+                reading.scan.take(b',');
+                reading.scan.blanks();
+            }
+        }
+        reading.scan.take(b'}');
+        self.finish(reading)
+    }
+
+    /// A field's name, up to its colon.
+    #[inline]
+    fn name<'a>(
+        &mut self,
+        scan: &mut Scanner<'a>,
+        order: &mut FieldOrder,
+        place: Place,
+    ) -> Faulty<(Meaning, Str<'a>)> {
+        if !scan.take(b'"') {
+            return Err(scan.unexpected("a field's name in quotes"));
+        }
+        let at = scan.at();
+        if let Some(expected) = order.expected(place)
+            && scan.take_key(expected.name)
+        {
+            let raw = expected.name;
+            return Ok((
+                expected.meaning,
+                Str {
+                    raw,
+                    escaped: false,
+                    at,
+                },
+            ));
+        }
+        let key = scan.string_rest()?;
+        scan.expect(b':', "`:`")?;
+        let name = unescaped(key, &mut self.scratch);
+        Ok((order.look_up(name, place), key))
+    }
+
+    /// The value of a field the kind has.
+    #[inline]
+    fn field(
+        &mut self,
+        reading: &mut Reading<'_, '_>,
+        column: usize,
+        ty: FieldType,
+        key_at: usize,
+    ) -> Faulty<()> {
+        let Reading {
+            scan,
+            row,
+            known,
+            spot,
+            ..
+        } = reading;
+        if column == schema::EXTRA {
+            return self.extra(reading, key_at);
+        }
+        if !known.fields.is_empty() && known.fields.iter().any(|given| given.column == column) {
+            return self.same_as_given(reading, column);
+        }
+        self.column(scan, row, column, ty, spot.depth)
+    }
+
+    /// A value into its column.
+    #[inline]
+    fn column(
+        &mut self,
+        scan: &mut Scanner<'_>,
+        row: &mut RowWriter<'_>,
+        column: usize,
+        ty: FieldType,
+        depth: usize,
+    ) -> Faulty<()> {
+        let at = scan.at();
+        let first = scan.peek();
+        let written = match (ty, first) {
+            (_, Some(b'n')) => {
+                scan.word("null")?;
+                row.null(column)
+            }
+            (
+                FieldType::Text | FieldType::Name(_) | FieldType::Word(_) | FieldType::Entity,
+                Some(b'"'),
+            ) => {
+                let string = in_field(scan.string("a string"), row, column)?;
+                self.check_length(string.raw, row, column, at)?;
+                row.text(column, unescaped(string, &mut self.scratch))
+            }
+            (FieldType::Json | FieldType::JsonObject, Some(_)) => {
+                let value = in_field(scan.value(depth), row, column)?;
+                self.check_length(value, row, column, at)?;
+                row.checked_json(column, value)
+            }
+            (FieldType::Float | FieldType::Int, Some(b'-' | b'0'..=b'9')) => {
+                let number = in_field(scan.number(), row, column)?;
+                write_number(row, column, ty, number)
+            }
+            (FieldType::Float, Some(b'"')) => {
+                let string = in_field(scan.string("a string"), row, column)?;
+                match non_finite(string.raw) {
+                    Some(value) => row.float(column, value),
+                    None => {
+                        Err(row
+                            .wrong_type(column, "a string other than NaN, Infinity or -Infinity"))
+                    }
+                }
+            }
+            (FieldType::Bool, Some(b't')) => {
+                scan.word("true")?;
+                row.boolean(column, true)
+            }
+            (FieldType::Bool, Some(b'f')) => {
+                scan.word("false")?;
+                row.boolean(column, false)
+            }
+            (FieldType::Time, Some(b'"')) => {
+                let string = in_field(scan.string("a string"), row, column)?;
+                match Timestamp::parse(unescaped(string, &mut self.scratch)) {
+                    Ok(time) => row.time(time),
+                    Err(problem) => Err(row.error(column, FieldProblem::Time(problem))),
+                }
+            }
+            (FieldType::Time, Some(b'-' | b'0'..=b'9')) => {
+                let number = in_field(scan.number(), row, column)?;
+                match number.to_int() {
+                    Some(micros) => row.int(column, micros),
+                    None => Err(row.wrong_type(column, "a fraction or a number beyond 64 bits")),
+                }
+            }
+            _ => {
+                let value = in_field(scan.value(depth), row, column)?;
+                Err(row.wrong_type(column, json_type(value)))
+            }
+        };
+        written.map_err(|error| Fault::of_field(error, at))
+    }
+
+    #[inline]
+    fn check_length(
+        &self,
+        value: &str,
+        row: &RowWriter<'_>,
+        column: usize,
+        at: usize,
+    ) -> Faulty<()> {
+        let (bytes, max) = (value.len(), self.options.limits.value_bytes);
+        if bytes <= max {
+            return Ok(());
+        }
+        let error = row.error(column, FieldProblem::TooLong { bytes, max });
+        Err(Fault::of_field(error, at))
+    }
+
+    /// Fields that stand outside the event.
+    #[inline]
+    fn write_given(&mut self, reading: &mut Reading<'_, '_>) -> Faulty<()> {
+        let Reading {
+            row,
+            known,
+            spot,
+            kind,
+            ..
+        } = reading;
+        for given in known.fields {
+            let mut value = Scanner::new(given.json, 0, &self.options.limits);
+            let ty = schema::field(*kind, given.column).ty;
+            self.column(&mut value, row, given.column, ty, spot.depth)
+                .map_err(|fault| fault.placed(given.at.unwrap_or(spot.start)))?;
+        }
+        Ok(())
+    }
+
+    /// A field that was given outside the event already: it must say the same.
+    #[cold]
+    fn same_as_given(&mut self, reading: &mut Reading<'_, '_>, column: usize) -> Faulty<()> {
+        let Reading {
+            scan,
+            known,
+            spot,
+            kind,
+            ..
+        } = reading;
+        let at = scan.at();
+        let value = scan.value(spot.depth)?;
+        let same = known
+            .fields
+            .iter()
+            .filter(|given| given.column == column)
+            .any(|given| same_json(given.json, value));
+        if same || value == "null" {
+            return Ok(());
+        }
+        let name = schema::field(*kind, column).name;
+        let message = format!("`{name}` is not what the URL or the envelope says");
+        Err(Fault::new(Code::ConflictingField, at, message).in_field(name))
+    }
+
+    /// `type`; answers the kind if it is another one.
+    #[inline]
+    fn kind_field(&mut self, reading: &mut Reading<'_, '_>) -> Faulty<Option<Kind>> {
+        let at = reading.scan.at();
+        let found = self.read_kind(&mut reading.scan, reading.spot.depth)?;
+        reading.typed = true;
+        if found == reading.kind {
+            return Ok(None);
+        }
+        if reading.known.kind.is_none() {
+            return Ok(Some(found));
+        }
+        let message = format!("`type` is {found}, but a {} is expected here", reading.kind);
+        Err(Fault::new(Code::OtherKind, at, message).in_field("type"))
+    }
+
+    /// A kind's name.
+    #[inline]
+    pub(crate) fn read_kind(&mut self, scan: &mut Scanner<'_>, depth: usize) -> Faulty<Kind> {
+        let at = scan.at();
+        if scan.peek() != Some(b'"') {
+            let found = json_type(scan.value(depth)?);
+            let problem = FieldProblem::WrongType {
+                expected: "a string",
+                found,
+            };
+            return Err(Fault::of_field(FieldError::new("type", problem), at));
+        }
+        let string = scan.string("a string")?;
+        match self.kind {
+            Some(kind) if !string.escaped && string.raw == self.spelling => Ok(kind),
+            _ => self.learn_kind(string, at),
+        }
+    }
+
+    fn learn_kind(&mut self, string: Str<'_>, at: usize) -> Faulty<Kind> {
+        let fault = |code, message: String| Fault::new(code, at, message).in_field("type");
+        let kind: Kind = unescaped(string, &mut self.scratch)
+            .parse()
+            .map_err(|error| fault(Code::UnknownKind, format!("{error}")))?;
+        if kind.is_internal() {
+            let message = format!("{kind} events are written by the engine only");
+            return Err(fault(Code::InternalKind, message));
+        }
+        self.kind = Some(kind);
+        self.spelling.clear();
+        if !string.escaped {
+            self.spelling.push_str(string.raw);
+        }
+        Ok(kind)
+    }
+
+    /// Looks for `type` in an event whose kind is not known.
+    #[cold]
+    fn find_kind(&mut self, spot: Spot<'_>) -> Faulty<Kind> {
+        let mut scan = Scanner::new(spot.text, spot.start, &self.options.limits);
+        if !scan.take(b'{') {
+            return Err(not_an_object(scan, spot.depth - 1));
+        }
+        if scan.blanks() != Some(b'}') {
+            loop {
+                let key = scan.string("a field's name in quotes")?;
+                scan.expect(b':', "`:`")?;
+                scan.blanks();
+                if unescaped(key, &mut self.scratch) == "type" {
+                    return self.read_kind(&mut scan, spot.depth);
+                }
+                scan.value(spot.depth)?;
+                match scan.blanks() {
+                    Some(b',') => scan.take(b','),
+                    Some(b'}') => break,
+                    _ => return Err(scan.unexpected("`,` or `}`")),
+                };
+                scan.blanks();
+            }
+        }
+        Err(missing_type(spot.start))
+    }
+
+    /// A field the kind does not have.
+    fn unknown_field(&mut self, reading: &mut Reading<'_, '_>, key: Str<'_>) -> Faulty<()> {
+        let Reading {
+            scan, spot, kind, ..
+        } = reading;
+        let at = scan.at();
+        let value = scan.value(spot.depth)?;
+        let name = unescaped(key, &mut self.scratch);
+        if self.options.strict {
+            let message = format!("{kind} has no field {:?}", shown(name));
+            return Err(Fault::new(Code::UnknownField, key.at, message).in_field(name));
+        }
+        check_extra(name, value, at, self.options.limits.value_bytes)?;
+        self.unknown.add(name, key.raw, value, key.at)
+    }
+
+    /// Keeps a value that stands outside the event, under a name without escapes.
+    pub(crate) fn keep(&mut self, name: &str, json: &str, key_at: usize, at: usize) -> Faulty<()> {
+        check_extra(name, json, at, self.options.limits.value_bytes)?;
+        self.unknown.add(name, name, json, key_at)
+    }
+
+    /// `extra`, as events given out by a log have it.
+    #[cold]
+    fn extra(&mut self, reading: &mut Reading<'_, '_>, key_at: usize) -> Faulty<()> {
+        let at = reading.scan.at();
+        if reading.row.is_stated(schema::EXTRA) {
+            return Err(repeated("extra", key_at));
+        }
+        let stated = reading.row.null(schema::EXTRA);
+        let value = reading.scan.value(reading.spot.depth)?;
+        reading.extra = match value.as_bytes() {
+            [b'{', ..] => Some(value),
+            b"null" => None,
+            _ => {
+                return Err(Fault::of_field(
+                    reading.row.wrong_type(schema::EXTRA, json_type(value)),
+                    at,
+                ));
+            }
+        };
+        stated.map_err(|error| Fault::of_field(error, at))
+    }
+
+    /// What concerns the event as a whole.
+    #[inline]
+    fn finish(&mut self, reading: Reading<'_, '_>) -> Faulty<Outcome> {
+        let Reading {
+            mut scan,
+            mut row,
+            spot,
+            typed,
+            extra,
+            ..
+        } = reading;
+        let end = scan.at();
+        if !typed {
+            return Err(missing_type(spot.start));
+        }
+        check_size(
+            end - spot.start,
+            self.options.limits.event_bytes,
+            spot.start,
+        )?;
+        if spot.alone && scan.blanks().is_some() {
+            return Err(trailing(scan.at()));
+        }
+        let whole = |error| Fault::of_field(error, spot.start);
+        if !self.unknown.is_empty() {
+            self.unknown.write_object(extra, &mut self.scratch);
+            row.checked_json(schema::EXTRA, &self.scratch)
+                .map_err(whole)?;
+        } else if let Some(extra) = extra {
+            row.checked_json(schema::EXTRA, extra).map_err(whole)?;
+        }
+        row.finish().map_err(whole)?;
+        if !self.unknown.is_empty() {
+            let names_max = self.options.limits.unknown_fields;
+            self.unknown.count_in(&mut self.unknown_fields, names_max);
+        }
+        Ok(Outcome::Read(end))
+    }
+}
+
+#[inline]
+fn in_field<T>(result: Faulty<T>, row: &RowWriter<'_>, column: usize) -> Faulty<T> {
+    result.map_err(|fault| fault.in_field(schema::field(row.kind(), column).name))
+}
+
+#[inline]
+fn write_number(
+    row: &mut RowWriter<'_>,
+    column: usize,
+    ty: FieldType,
+    number: Number<'_>,
+) -> Result<(), FieldError> {
+    if ty == FieldType::Int
+        && let Some(value) = number.to_int()
+    {
+        return row.int(column, value);
+    }
+    let value = number.to_float();
+    if value.is_infinite() || ty == FieldType::Int && number.integer {
+        let problem = FieldProblem::TooLarge(shown(number.raw));
+        return Err(row.error(column, problem));
+    }
+    row.float(column, value)
+}
+
+/// The number that a string spells.
+fn non_finite(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
+/// The string without its escapes.
+#[inline]
+pub(crate) fn unescaped<'s>(string: Str<'s>, scratch: &'s mut String) -> &'s str {
+    if !string.escaped {
+        return string.raw;
+    }
+    scratch.clear();
+    string.unescape_into(scratch);
+    scratch
+}
+
+/// Whether two texts mean the same JSON.
+fn same_json(a: &str, b: &str) -> bool {
+    let parsed = |text| serde_json::from_str::<serde_json::Value>(text).ok();
+    a == b || parsed(a).is_some_and(|a| parsed(b) == Some(a))
+}
+
+fn check_extra(name: &str, value: &str, at: usize, max: usize) -> Faulty<()> {
+    let bytes = value.len();
+    if bytes <= max {
+        return Ok(());
+    }
+    let problem = FieldProblem::TooLong { bytes, max };
+    Err(Fault::of_field(FieldError::new(shown(name), problem), at))
+}
+
+#[cold]
+fn repeated(name: &str, at: usize) -> Box<Fault> {
+    Fault::of_field(FieldError::new(name, FieldProblem::Repeated), at)
+}
+
+#[cold]
+fn missing_type(at: usize) -> Box<Fault> {
+    Fault::of_field(FieldError::new("type", FieldProblem::Missing), at)
+}
+
+/// The fault of something that is no event; the scanner stands before it.
+#[cold]
+pub(crate) fn not_an_object(mut scan: Scanner<'_>, depth: usize) -> Box<Fault> {
+    let at = scan.at();
+    match scan.value(depth) {
+        Ok(value) => {
+            let message = format!("an event is a JSON object, not {}", json_type(value));
+            Fault::new(Code::NotAnObject, at, message)
+        }
+        Err(fault) => fault,
+    }
+}
+
+#[cold]
+pub(crate) fn trailing(at: usize) -> Box<Fault> {
+    Fault::new(
+        Code::TrailingBytes,
+        at,
+        "something follows where the text should end",
+    )
+}
+
+/// Checks how many bytes an event takes as it was sent.
+#[inline]
+pub(crate) fn check_size(bytes: usize, max: usize, at: usize) -> Faulty<()> {
+    if bytes <= max {
+        return Ok(());
+    }
+    let message = format!("the event is {bytes} bytes long, at most {max} are allowed");
+    Err(Fault::new(Code::EventTooLarge, at, message))
+}
