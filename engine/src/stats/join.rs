@@ -12,8 +12,9 @@ use crate::log::{Malformed, Reader, put_u32, put_u64};
 use crate::names::EntityId;
 use crate::{Offset, Timestamp};
 
-/// A prediction, or feedback that waits for one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A prediction, or feedback that waits for one. Most predictions have no feedback while they are in the window, so
+/// what it says lies apart: an entry fits a cache line.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     /// Hash of the prediction id.
     id: u64,
@@ -28,8 +29,14 @@ pub(super) struct Entry {
     /// Hash of the predicted class.
     pub(super) class: Option<u64>,
     pub(super) value: Option<f64>,
-    pub(super) feedback: Option<Feedback>,
-    /// What was counted of the feedback, and for which version.
+    pub(super) answer: Option<Box<Answer>>,
+}
+
+/// Feedback on a prediction, and what was counted of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Answer {
+    pub(super) feedback: Feedback,
+    /// What was counted, and for which version.
     pub(super) label: Option<(EntityId, LabelFacts)>,
 }
 
@@ -53,14 +60,13 @@ impl Entry {
             counted: false,
             class: None,
             value: None,
-            feedback: None,
-            label: None,
+            answer: None,
         }
     }
 
     /// What the feedback says of the prediction as far as both are known.
     pub(super) fn compare(&self) -> Option<(EntityId, LabelFacts)> {
-        let feedback = self.feedback.filter(|_| self.version != 0)?;
+        let feedback = self.answer.as_ref().filter(|_| self.version != 0)?.feedback;
         let classes = (self.class, feedback.class);
         Some((
             self.version,
@@ -118,11 +124,11 @@ impl Window {
             }
         }
         let serial = self.first + self.ring.len() as u64;
+        let id = entry.id;
         self.ring.push_back(entry);
         let (ring, first) = (&self.ring, self.first);
-        self.index.insert_unique(entry.id, serial, |serial| {
-            ring[(*serial - first) as usize].id
-        });
+        self.index
+            .insert_unique(id, serial, |serial| ring[(*serial - first) as usize].id);
         serial
     }
 
@@ -135,16 +141,17 @@ impl Window {
             out.push(u8::from(entry.seen) | u8::from(entry.counted) << 1);
             put_option(out, entry.class);
             put_option(out, entry.value.map(f64::to_bits));
-            out.push(entry.feedback.is_some().into());
-            if let Some(feedback) = &entry.feedback {
-                put_u64(out, feedback.time.micros() as u64);
-                put_u64(out, feedback.offset.0);
-                put_bool(out, feedback.correct);
-                put_option(out, feedback.class);
-                put_option(out, feedback.value.map(f64::to_bits));
-            }
-            out.push(entry.label.is_some().into());
-            if let Some((version, label)) = &entry.label {
+            out.push(entry.answer.is_some().into());
+            let Some(Answer { feedback, label }) = entry.answer.as_deref() else {
+                continue;
+            };
+            put_u64(out, feedback.time.micros() as u64);
+            put_u64(out, feedback.offset.0);
+            put_bool(out, feedback.correct);
+            put_option(out, feedback.class);
+            put_option(out, feedback.value.map(f64::to_bits));
+            out.push(label.is_some().into());
+            if let Some((version, label)) = label {
                 put_u32(out, *version);
                 put_bool(out, label.correct);
                 put_option(out, label.value_error.map(f64::to_bits));
@@ -162,30 +169,37 @@ impl Window {
             entry.class = get_option(reader)?;
             entry.value = get_option(reader)?.map(f64::from_bits);
             if reader.u8()? == 1 {
-                entry.feedback = Some(Feedback {
-                    time: Timestamp::from_micros(reader.u64()? as i64),
-                    offset: Offset(reader.u64()?),
-                    correct: get_bool(reader)?,
-                    class: get_option(reader)?,
-                    value: get_option(reader)?.map(f64::from_bits),
-                });
-            }
-            if reader.u8()? == 1 {
-                let version = reader.u32()?;
-                let correct = get_bool(reader)?;
-                let value_error = get_option(reader)?.map(f64::from_bits);
-                entry.label = Some((
-                    version,
-                    LabelFacts {
-                        correct,
-                        value_error,
-                    },
-                ));
+                entry.answer = Some(Box::new(read_answer(reader)?));
             }
             window.push(entry);
         }
         Ok(window)
     }
+}
+
+fn read_answer(reader: &mut Reader<'_>) -> Result<Answer, Malformed> {
+    let feedback = Feedback {
+        time: Timestamp::from_micros(reader.u64()? as i64),
+        offset: Offset(reader.u64()?),
+        correct: get_bool(reader)?,
+        class: get_option(reader)?,
+        value: get_option(reader)?.map(f64::from_bits),
+    };
+    let label = if reader.u8()? == 1 {
+        let version = reader.u32()?;
+        let correct = get_bool(reader)?;
+        let value_error = get_option(reader)?.map(f64::from_bits);
+        Some((
+            version,
+            LabelFacts {
+                correct,
+                value_error,
+            },
+        ))
+    } else {
+        None
+    };
+    Ok(Answer { feedback, label })
 }
 
 fn put_option(out: &mut Vec<u8>, value: Option<u64>) {

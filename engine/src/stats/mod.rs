@@ -37,7 +37,7 @@ use crate::log::{Malformed, Reader, put_u64};
 use crate::names::{EntityId, Names};
 use crate::read::StatsTotals;
 use crate::{Offset, Timestamp};
-use join::{Feedback, Window};
+use join::{Answer, Feedback, Window};
 
 /// How many predictions the live join remembers.
 pub const JOIN_WINDOW: usize = 100_000;
@@ -357,7 +357,7 @@ impl<'a> Pass<'a, '_> {
         };
         let totals = &mut self.statistics.totals;
         let entry = self.statistics.window.entry(id, known.model);
-        if !entry.seen && entry.feedback.is_some() {
+        if !entry.seen && entry.answer.is_some() {
             totals.feedback_unmatched -= 1;
         }
         entry.seen = true;
@@ -371,7 +371,9 @@ impl<'a> Pass<'a, '_> {
         let complete = table.text(PART).get(row) != Some("request");
         let counts = complete && !entry.counted;
         entry.counted |= complete;
-        self.relabel(id, known.model, offset);
+        if entry.answer.is_some() {
+            self.relabel(id, known.model, offset);
+        }
         if counts && known.version != 0 {
             self.count(table, row, known.version, offset);
         }
@@ -427,28 +429,37 @@ impl<'a> Pass<'a, '_> {
         let entry = self.statistics.window.entry(id, known.model);
         if !entry.seen {
             // Counted once, however often feedback is given on it.
-            totals.feedback_unmatched += u64::from(entry.feedback.is_none());
+            totals.feedback_unmatched += u64::from(entry.answer.is_none());
             if known.version != 0 {
                 entry.version = known.version;
             }
         }
-        let newer = entry
-            .feedback
-            .is_none_or(|old| (old.time, old.offset) <= (feedback.time, feedback.offset));
-        if newer {
-            entry.feedback = Some(feedback);
-            self.relabel(id, known.model, offset);
+        match &mut entry.answer {
+            Some(answer) => {
+                let old = answer.feedback;
+                if (old.time, old.offset) > (feedback.time, feedback.offset) {
+                    return;
+                }
+                answer.feedback = feedback;
+            }
+            None => {
+                entry.answer = Some(Box::new(Answer {
+                    feedback,
+                    label: None,
+                }));
+            }
         }
+        self.relabel(id, known.model, offset);
     }
 
     /// Counts what is known of a prediction's label now, in place of what was known before.
     fn relabel(&mut self, id: u64, model: u64, at: Offset) {
         let entry = self.statistics.window.entry(id, model);
         let label = entry.compare();
-        if label == entry.label {
+        let Some(answer) = entry.answer.as_mut().filter(|answer| answer.label != label) else {
             return;
-        }
-        let before = std::mem::replace(&mut entry.label, label);
+        };
+        let before = std::mem::replace(&mut answer.label, label);
         if let Some((version, label)) = before {
             self.statistics.counted(version, at).remove_label(&label);
         }
