@@ -21,7 +21,7 @@ use crate::names::Names;
 use crate::projection::{Projection, View};
 use crate::runtime::{self, ProjectionHandle};
 use crate::statistician::Statistician;
-use crate::stats::Statistics;
+use crate::stats::{Observer, Statistics};
 use crate::storage::{LocalStorage, Storage};
 use crate::{Checkpoint, CheckpointError, LogId, Offset};
 
@@ -220,6 +220,15 @@ impl Engine {
             names: self.names(),
             statistics: self.inner.statistician.shared(),
         }
+    }
+
+    /// Tells an observer of every prediction and label the statistics count from now on; never of what is in the log
+    /// already.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.inner
+            .statistician
+            .shared()
+            .observe(self.tail(), observer);
     }
 
     /// The clock the engine goes by.

@@ -3,6 +3,20 @@
 //!
 //! Values go through the `metrics` facade, so an embedder who installs no recorder pays next to nothing.
 
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// How long after it happened an event may arrive before it counts as backfilled.
+pub const BACKFILLED_AFTER: Duration = Duration::from_secs(600);
+
+/// Whether an event came so late that it stays out of rates and latencies.
+#[must_use]
+pub fn is_backfilled(time: Timestamp, append_time: Timestamp) -> bool {
+    let late = append_time.micros().saturating_sub(time.micros());
+    late > BACKFILLED_AFTER.as_micros() as i64
+}
+
 /// What sort of thing a metric is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MetricType {

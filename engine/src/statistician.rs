@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::Offset;
 use crate::error::{LogError, chain};
 use crate::log::{About, Log, LogReader, Shared, Sort};
-use crate::stats::Statistics;
+use crate::stats::{Observation, Observer, Statistics};
 
 /// Snapshots of the fold.
 const STATISTICS: Sort = Sort {
@@ -26,6 +26,8 @@ const SNAPSHOT_EVENTS: u64 = 5_000_000;
 #[derive(Debug)]
 pub struct SharedStatistics {
     statistics: RwLock<Statistics>,
+    /// Each is told of events from an offset on.
+    observers: RwLock<Vec<(Offset, Arc<dyn Observer>)>>,
     /// How far the fold is, or why it will not go on.
     reached: watch::Sender<(Offset, Option<String>)>,
 }
@@ -35,6 +37,7 @@ impl SharedStatistics {
         let reached = watch::Sender::new((statistics.offset(), None));
         Self {
             statistics: RwLock::new(statistics),
+            observers: RwLock::default(),
             reached,
         }
     }
@@ -47,6 +50,14 @@ impl SharedStatistics {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// Tells an observer what is counted of the events from an offset on.
+    pub(crate) fn observe(&self, from: Offset, observer: Arc<dyn Observer>) {
+        self.observers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((from, observer));
     }
 
     /// Waits until the fold has got to an offset.
@@ -70,12 +81,23 @@ impl SharedStatistics {
         batches: &[Arc<crate::batch::LoggedBatch>],
         names: &crate::names::Names,
     ) -> Offset {
+        let observers = self
+            .observers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut observe = |observation: &Observation| {
+            for (from, observer) in observers.iter() {
+                if observation.offset >= *from {
+                    observer.observe(observation);
+                }
+            }
+        };
         let mut statistics = self
             .statistics
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         for batch in batches {
-            statistics.apply(batch, names);
+            statistics.apply_observed(batch, names, &mut observe);
         }
         statistics.offset()
     }

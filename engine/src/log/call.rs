@@ -9,6 +9,7 @@ use crate::batch::{Content, EventBatch, EventBatchBuilder, Identity, Parts, Tabl
 use crate::config::{AppendOptions, OnConflict};
 use crate::error::AppendError;
 use crate::event::{EventRejected, Kind};
+use crate::metrics::is_backfilled;
 use crate::origin::Origin;
 use crate::{Offset, Timestamp};
 
@@ -233,7 +234,7 @@ impl Call {
         })
     }
 
-    /// Counts for the metrics; an event counts as backfilled if it happened more than ten minutes before `now`.
+    /// Counts for the metrics; `now` is when the log takes the events.
     pub(super) fn tallies(&self, now: Timestamp) -> Vec<Tally> {
         match &self.rows {
             Rows::Joined(builder) => builder
@@ -259,9 +260,7 @@ impl Call {
 }
 
 fn tally(rows: &impl TextRows, now: Timestamp) -> Tally {
-    const BACKFILLED_AFTER_MICROS: i64 = 600_000_000;
-    let old =
-        |time: Timestamp| now.micros().saturating_sub(time.micros()) > BACKFILLED_AFTER_MICROS;
+    let old = |time| is_backfilled(time, now);
     let backfilled = (0..rows.rows())
         .filter(|row| rows.time(*row).is_some_and(old))
         .count() as u64;

@@ -18,6 +18,7 @@
 
 pub mod compare;
 mod join;
+mod observe;
 mod sketch;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use std::fmt::Write as _;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use observe::{Fact, Observation, Observer};
 pub use sketch::RELATIVE_ERROR;
 pub use version::{DecodeError, LabelFacts, PredictionFacts, VersionStatistics};
 
@@ -106,6 +108,16 @@ impl Statistics {
 
     /// Counts a batch, save what was counted before. `names` must know the names of the batch.
     pub fn apply(&mut self, batch: &LoggedBatch, names: &Names) {
+        self.apply_observed(batch, names, &mut |_| {});
+    }
+
+    /// The same, telling what predictions and labels are counted, in the order of the log.
+    pub fn apply_observed(
+        &mut self,
+        batch: &LoggedBatch,
+        names: &Names,
+        observe: &mut dyn FnMut(&Observation),
+    ) {
         let skip = self.offset().since(batch.first_offset);
         if batch.end() <= self.offset() {
             return;
@@ -125,7 +137,7 @@ impl Statistics {
                 _ => {}
             }
         }
-        self.join(batch, skip, names);
+        self.join(batch, skip, names, observe);
         self.totals.as_of_offset = batch.end();
         self.totals.events = batch.end().0;
     }
@@ -144,13 +156,20 @@ impl Statistics {
     }
 
     /// Counts predictions and feedback, in the order of the log.
-    fn join(&mut self, batch: &LoggedBatch, skip: u32, names: &Names) {
+    fn join(
+        &mut self,
+        batch: &LoggedBatch,
+        skip: u32,
+        names: &Names,
+        observe: &mut dyn FnMut(&Observation),
+    ) {
         let predictions = batch.table(Kind::PredictionLogged);
         let feedback = batch.table(Kind::FeedbackLogged);
         let mut pass = Pass {
             statistics: self,
             batch,
             versions: Versions::new(names),
+            observe,
             text: String::new(),
         };
         match (predictions, feedback) {
@@ -327,6 +346,7 @@ struct Pass<'a, 's> {
     statistics: &'s mut Statistics,
     batch: &'a LoggedBatch,
     versions: Versions<'a>,
+    observe: &'s mut dyn FnMut(&Observation),
     text: String,
 }
 
@@ -372,7 +392,7 @@ impl<'a> Pass<'a, '_> {
         let counts = complete && !entry.counted;
         entry.counted |= complete;
         if entry.answer.is_some() {
-            self.relabel(id, known.model, offset);
+            self.relabel(id, known.model, (offset, self.time(table, row)));
         }
         if counts && known.version != 0 {
             self.count(table, row, known.version, offset);
@@ -394,6 +414,17 @@ impl<'a> Pass<'a, '_> {
         self.statistics
             .counted(version, offset)
             .add_prediction(&facts);
+        self.tell(version, (offset, facts.time), Fact::Prediction(facts));
+    }
+
+    fn tell(&mut self, version: EntityId, (offset, time): (Offset, Timestamp), fact: Fact) {
+        (self.observe)(&Observation {
+            version,
+            offset,
+            time,
+            append_time: self.batch.append_time,
+            fact,
+        });
     }
 
     fn feedback(&mut self, table: &'a Table, row: usize) {
@@ -449,11 +480,12 @@ impl<'a> Pass<'a, '_> {
                 }));
             }
         }
-        self.relabel(id, known.model, offset);
+        self.relabel(id, known.model, (offset, feedback.time));
     }
 
-    /// Counts what is known of a prediction's label now, in place of what was known before.
-    fn relabel(&mut self, id: u64, model: u64, at: Offset) {
+    /// Counts what is known of a prediction's label now, in place of what was known before. `at` is the event that changes
+    /// it, and when that happened.
+    fn relabel(&mut self, id: u64, model: u64, at: (Offset, Timestamp)) {
         let entry = self.statistics.window.entry(id, model);
         let label = entry.compare();
         let Some(answer) = entry.answer.as_mut().filter(|answer| answer.label != label) else {
@@ -461,10 +493,12 @@ impl<'a> Pass<'a, '_> {
         };
         let before = std::mem::replace(&mut answer.label, label);
         if let Some((version, label)) = before {
-            self.statistics.counted(version, at).remove_label(&label);
+            self.statistics.counted(version, at.0).remove_label(&label);
         }
         if let Some((version, label)) = label {
-            self.statistics.counted(version, at).add_label(&label);
+            self.statistics.counted(version, at.0).add_label(&label);
+            let replaced = before.map(|(_, replaced)| replaced);
+            self.tell(version, at, Fact::Label { label, replaced });
         }
     }
 

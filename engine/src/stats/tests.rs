@@ -155,6 +155,63 @@ fn the_oldest_predictions_leave_the_window() {
     assert!(!window.entry(2, 7).seen);
 }
 
+#[test]
+fn observers_are_told_each_count_once() {
+    let events = [
+        at(prediction("p1", None, Some("request")), 1),
+        at(prediction("p1", Some("cat"), Some("response")), 2),
+        at(prediction("p1", Some("cat"), Some("response")), 3),
+        at(feedback("p1", "cat"), 4),
+        at(feedback("p1", "cat"), 5),
+        at(feedback("p1", "dog"), 6),
+        at(feedback("p2", "cat"), 7),
+        at(prediction("p2", Some("cat"), None), 8),
+    ];
+    let (batch, names) = (batch(&events, 0), names());
+    let mut told = Vec::new();
+    let mut statistics = Statistics::default();
+    statistics.apply_observed(&batch, &names, &mut |observation| told.push(*observation));
+    // What was counted before is not told again.
+    statistics.apply_observed(&batch, &names, &mut |observation| told.push(*observation));
+    let right = |correct| LabelFacts {
+        correct: Some(correct),
+        value_error: None,
+    };
+    let label = |correct, replaced| Fact::Label {
+        label: right(correct),
+        replaced,
+    };
+    let found: Vec<_> = told
+        .iter()
+        .map(|told| match told.fact {
+            Fact::Prediction(facts) => {
+                assert_eq!((facts.latency_ms, facts.time), (Some(12.5), told.time));
+                (told.offset.0, None)
+            }
+            fact @ Fact::Label { .. } => (told.offset.0, Some(fact)),
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (1, None),
+            (3, Some(label(true, None))),
+            (5, Some(label(false, Some(right(true))))),
+            (7, Some(label(true, None))),
+            (7, None),
+        ]
+    );
+    for told in &told {
+        assert_eq!(told.version, 1);
+        assert_eq!(told.append_time, batch.append_time);
+        let second = told.offset.0 as i64 + 1;
+        assert_eq!(
+            told.time.micros(),
+            1_700_000_000_000_000 + second * 1_000_000
+        );
+    }
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let id = 0..6_u8;
     let class = prop::sample::select(vec!["cat", "dog"]);
