@@ -129,7 +129,7 @@ mod tests {
 
     const QUICK: Settings = Settings {
         hidden: &[16],
-        epochs: 3,
+        epochs: 8,
         batch: 16,
         learning_rate: 0.01,
         seed: 1,
@@ -148,7 +148,7 @@ mod tests {
             losses.push(epoch.train.loss);
             ControlFlow::Continue(())
         });
-        assert_eq!(losses.len(), 3);
+        assert_eq!(losses.len(), 8);
         assert!(
             losses.is_sorted_by(|before, after| before > after),
             "{losses:?}"

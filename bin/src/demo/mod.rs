@@ -1,0 +1,171 @@
+//! `modelog demo`: the main job on real input, with no server but our own.
+//!
+//! ```text
+//! digits ─▶ training ─▶ record ─▶ HTTP ─▶ the server, in this process ─▶ log, SQLite
+//!            network                                                       │
+//!                      report ◀─ readback ◀─ HTTP ◀────────────────────────┘
+//! ```
+//!
+//! Two classifiers are trained, epoch by epoch on the record; both classify images they have not seen, which is logged
+//! with the time it took; then the true labels arrive. All of this goes over a loopback socket, as it would from a
+//! user's program, and everything printed at the end was read back the same way.
+//!
+//! # A second time
+//! The directory may hold an earlier demo. Model, dataset and experiment are merged into what is there. Runs are new.
+//! Training gives the same weights, so the versions exist already and stay as they are; their predictions have ids of
+//! their own run and add up.
+
+mod client;
+mod digits;
+mod figures;
+mod network;
+mod readback;
+mod record;
+mod report;
+mod training;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use modelog_engine::SystemClock;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{CONTROL_SOCKET, Settings};
+use crate::exit::{Exit, Failed};
+use crate::output::thousands;
+use crate::serve::Running;
+use client::Client;
+use digits::Digits;
+use record::{CANDIDATES, MODEL};
+use report::{Whereabouts, heading, say};
+
+/// What the demo is told.
+#[derive(Clone, Debug)]
+pub(crate) struct DemoOptions {
+    /// The data directory; it may hold an earlier demo.
+    pub(crate) data: PathBuf,
+    /// Go on serving until a signal.
+    pub(crate) serve: bool,
+    /// Where to listen; else on a free port of loopback.
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// Why the server could not start, what a call was answered, or that a signal came.
+pub(crate) async fn run(options: DemoOptions) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stopped = async move || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let running = Running::start(&settings(&options)).await?;
+    let told = tokio::select! {
+        told = tell(&options, running.address()) => told,
+        () = stopped() => Err(Failed::new(
+            Exit::Failure,
+            "stopped by a signal; what was logged until then is in the log",
+        ).into()),
+    };
+    if told.is_ok() && options.serve {
+        stopped().await;
+    }
+    let closed = running.stop().await;
+    told.and(closed)
+}
+
+/// Everything by default, in a directory of its own.
+fn settings(options: &DemoOptions) -> Settings {
+    let mut settings = Settings {
+        data: options.data.clone(),
+        ..Settings::default()
+    };
+    settings.sql.directory.clone_from(&options.data);
+    settings.http.control_socket = Some(options.data.join(CONTROL_SOCKET));
+    settings.http.listen = options
+        .listen
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    settings
+}
+
+/// From the images to the last printed line.
+async fn tell(options: &DemoOptions, address: SocketAddr) -> Result<()> {
+    let clock = SystemClock::new();
+    let client = Client::new(address)?;
+    let digits = Arc::new(Digits::shipped());
+    open(&digits, &client, options)?;
+    record::subject(&client, &digits).await?;
+
+    heading("Training, every epoch on the record")?;
+    let mut trained = Vec::new();
+    for candidate in &CANDIDATES {
+        let one = record::training(&client, clock, candidate, &digits, &options.data).await?;
+        report::trained(&one)?;
+        trained.push(one);
+    }
+
+    heading("Serving images that neither version has seen, then telling the true labels")?;
+    let service = record::service(&client, clock, &trained, &digits.test).await?;
+    report::served(&service, digits.test.len())?;
+
+    let findings = readback::findings(&client).await?;
+    report::findings(&findings)?;
+    crown(&client, findings.comparison.winner()).await?;
+    close(options, &client, &trained)
+}
+
+fn open(digits: &Digits, client: &Client, options: &DemoOptions) -> Result<()> {
+    say("Modelog demo: two classifiers of handwritten digits, from training to comparison\n")?;
+    say(format_args!(
+        "  images  {} of 8×8 pixels: {} for training, {} for validation, {} for testing",
+        thousands(digits.len() as u64),
+        digits.train.len(),
+        digits.validation.len(),
+        digits.test.len(),
+    ))?;
+    say("          (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)")?;
+    say(format_args!("  server  {}", client.base()))?;
+    say(format_args!("  data    {}", options.data.display()))?;
+    Ok(())
+}
+
+/// Gives the winner an alias, so that those who serve need not know its number.
+async fn crown(client: &Client, winner: Option<&str>) -> Result<()> {
+    let Some(version) = winner else {
+        return Ok(());
+    };
+    let path = format!("/v1/models/{MODEL}/aliases/champion");
+    client.put(&path, &json!({"version": version})).await?;
+    say(format_args!("  {MODEL}@champion now names {version}."))?;
+    Ok(())
+}
+
+fn close(options: &DemoOptions, client: &Client, trained: &[record::Trained]) -> Result<()> {
+    let newest = trained.last().context("two versions were trained")?;
+    // Without an address of our choice, the API comes back where `serve` puts it.
+    let listen = options.listen.filter(|listen| listen.port() != 0);
+    let base = match listen {
+        _ if options.serve => client.base().to_owned(),
+        Some(listen) => format!("http://{listen}"),
+        None => format!("http://{}", Settings::default().http.listen),
+    };
+    report::outlook(&Whereabouts {
+        data: &options.data,
+        base: &base,
+        listen: listen.map(|listen| listen.to_string()),
+        serving: options.serve,
+        run: &newest.run,
+        version: newest.candidate.version,
+    })?;
+    if options.serve {
+        say(format_args!("\nServing {} until Ctrl-C", client.base()))?;
+    }
+    Ok(())
+}
