@@ -26,6 +26,7 @@ pub(crate) enum Code {
     EntityConflict,
     StaleProducer,
     SequenceGap,
+    PositionLost,
     TooLarge,
     UnsupportedMediaType,
     UnsupportedEncoding,
@@ -205,6 +206,12 @@ pub const CATALOGUE: &[Entry] = &[
         409,
         "Calls of the producer are missing in between",
         "Go on with the sequence named in `detail`.",
+    ),
+    entry(
+        "position_lost",
+        409,
+        "The position belongs to another log, or to history that no longer exists",
+        "Start over: with `from=0` from the beginning, or without `from` and `Last-Event-ID` from now.",
     ),
     entry(
         "too_large",
