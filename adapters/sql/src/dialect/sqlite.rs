@@ -1,0 +1,209 @@
+//! SQLite: one file, one writer.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous,
+};
+use sqlx::{Arguments as _, ConnectOptions as _};
+
+use super::Cause;
+use crate::bulk::{Conflict, Merge, Table, Value};
+
+/// How much of a file must be read to tell whose it is.
+pub(crate) const HEADER_BYTES: usize = 100;
+/// Says in the header that the file is ours: "Mlog".
+const APPLICATION_ID: u32 = 0x4d6c_6f67;
+/// Makes a file ours.
+pub(crate) const MARK: &str = "PRAGMA application_id = 0x4d6c6f67";
+/// The write-ahead log is moved into the file when it has this many pages of 4 KiB: pages that many commits change,
+/// such as those of an index over random ids, are then moved once.
+const WAL_PAGES: u32 = 8192;
+/// What is left of the write-ahead log's file after that.
+const WAL_BYTES_KEPT: u64 = 64 << 20;
+/// Statements that stay prepared: a handful for each table, and for each set of fields that predictions come with.
+const STATEMENTS_KEPT: usize = 128;
+/// How much of the tables each reader keeps in memory.
+const READER_CACHE_BYTES: usize = 4 << 20;
+
+/// Whether a file's first bytes are those of a database of ours.
+///
+/// The format of the header: <https://www.sqlite.org/fileformat.html#the_database_header>.
+pub(crate) fn is_ours(header: &[u8]) -> bool {
+    header.starts_with(b"SQLite format 3\0")
+        && header.get(68..72) == Some(&APPLICATION_ID.to_be_bytes())
+}
+
+/// How connections are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) cache_bytes: usize,
+    pub(crate) busy_timeout: Duration,
+}
+
+impl Options {
+    fn common(&self, path: &Path) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(self.busy_timeout)
+            .thread_name(|_| "modelog-sqlite".into())
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .disable_statement_logging()
+    }
+
+    /// For the transaction that makes the tables.
+    pub(crate) fn creator(&self, path: &Path) -> SqliteConnectOptions {
+        self.common(path)
+            .journal_mode(SqliteJournalMode::Delete)
+            .synchronous(SqliteSynchronous::Full)
+    }
+
+    pub(crate) fn writer(&self, path: &Path) -> SqliteConnectOptions {
+        self.common(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .pragma("cache_size", kibibytes(self.cache_bytes))
+            .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
+            .pragma("journal_size_limit", WAL_BYTES_KEPT.to_string())
+            .pragma("temp_store", "MEMORY")
+    }
+
+    pub(crate) fn reader(&self, path: &Path) -> SqliteConnectOptions {
+        self.common(path)
+            .read_only(true)
+            .pragma("cache_size", kibibytes(READER_CACHE_BYTES))
+            .pragma("temp_store", "MEMORY")
+    }
+}
+
+/// A cache size as SQLite wants it said in bytes.
+fn kibibytes(bytes: usize) -> String {
+    format!("-{}", (bytes >> 10).max(1))
+}
+
+/// What an error means, by the primary result code (<https://www.sqlite.org/rescode.html>).
+pub(crate) fn cause(error: &sqlx::Error) -> Cause {
+    let sqlx::Error::Database(error) = error else {
+        // The thread of the connection ended, or the file could not be reached.
+        return match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Cause::Away,
+            _ => Cause::Other,
+        };
+    };
+    let code: Option<u32> = error.code().and_then(|code| code.parse().ok());
+    match code.map(|code| code & 0xff) {
+        // PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA, NOLFS, AUTH.
+        Some(3 | 5..=10 | 13..=15 | 17 | 22 | 23) => Cause::Away,
+        // TOOBIG, CONSTRAINT, MISMATCH.
+        Some(18..=20) => Cause::Row,
+        // CORRUPT, FORMAT, NOTADB.
+        Some(11 | 24 | 26) => Cause::Damaged,
+        _ => Cause::Other,
+    }
+}
+
+/// The values of some rows, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Rows(SqliteArguments);
+
+impl Rows {
+    pub(crate) fn with_room(values: usize) -> Self {
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(values, 0);
+        Self(arguments)
+    }
+
+    /// Adds a value. A number that is not a number is null in SQLite: [`Value::Float`]
+    /// must be finite.
+    pub(crate) fn push(&mut self, value: &Value<'_>) {
+        let added = match value {
+            Value::Null => self.0.add(None::<i64>),
+            Value::Int(value) => self.0.add(*value),
+            Value::Float(value) => self.0.add(*value),
+            Value::Text(text) => self.0.add(Arc::<str>::from(&**text)),
+            Value::Blob(bytes) => self.0.add(&**bytes),
+        };
+        added.expect("encoding a plain value for SQLite does not fail");
+    }
+
+    pub(crate) fn into_arguments(self) -> SqliteArguments {
+        self.0
+    }
+}
+
+/// The statement that writes `rows` rows into a table, merging where a row is there already.
+///
+/// Rows of one statement merge with each other too, in order.
+pub(crate) fn upsert(table: &Table, rows: usize) -> String {
+    let mut text = format!("INSERT INTO {} (", table.name);
+    comma_separated(&mut text, table.columns.iter().map(|(name, _)| *name));
+    text.push_str(") VALUES ");
+    let row = format!("({})", vec!["?"; table.columns.len()].join(","));
+    comma_separated(&mut text, std::iter::repeat_n(row.as_str(), rows));
+    let _ = match table.conflict {
+        Conflict::Refuse => Ok(()),
+        Conflict::Keep => write!(text, " ON CONFLICT ({}) DO NOTHING", table.key),
+        Conflict::Merge => {
+            let sets = table
+                .columns
+                .iter()
+                .filter_map(|(name, merge)| merged(table, name, *merge))
+                .collect::<Vec<_>>();
+            write!(
+                text,
+                " ON CONFLICT ({}) DO UPDATE SET {}",
+                table.key,
+                sets.join(",")
+            )
+        }
+    };
+    text
+}
+
+fn comma_separated<'a>(text: &mut String, parts: impl Iterator<Item = &'a str>) {
+    for (at, part) in parts.enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(part);
+    }
+}
+
+/// How a column is set where the row is there already; `name` alone is what is there, `excluded.name` what comes.
+fn merged(table: &Table, name: &str, merge: Merge) -> Option<String> {
+    Some(match merge {
+        Merge::First => return None,
+        Merge::Last => format!("{name}=excluded.{name}"),
+        Merge::LastGiven => format!("{name}=coalesce(excluded.{name},{name})"),
+        Merge::FirstGiven => format!("{name}=coalesce({name},excluded.{name})"),
+        Merge::Greatest => {
+            format!("{name}=max(coalesce({name},excluded.{name}),excluded.{name})")
+        }
+        Merge::LastNumber => format!(
+            "{name}=CASE WHEN excluded.{name} IS NOT NULL OR excluded.non_finite ->> '{name}' IS NOT NULL \
+             THEN excluded.{name} ELSE {name} END"
+        ),
+        Merge::NonFinite => {
+            // What is named as not finite goes once a finite value comes, and what comes goes before it.
+            let kept = table
+                .columns
+                .iter()
+                .filter(|(_, merge)| *merge == Merge::LastNumber)
+                .fold(format!("coalesce({name},'{{}}')"), |kept, (number, _)| {
+                    format!(
+                        "json_remove({kept},CASE WHEN excluded.{number} IS NULL THEN '$.none' ELSE '$.{number}' END)"
+                    )
+                });
+            format!(
+                "{name}=CASE WHEN {name} IS NULL AND excluded.{name} IS NULL THEN NULL \
+                 ELSE nullif(json_patch({kept},coalesce(excluded.{name},'{{}}')),'{{}}') END"
+            )
+        }
+    })
+}

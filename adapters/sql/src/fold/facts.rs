@@ -1,0 +1,267 @@
+//! Predictions and feedback: from the arrays of a batch to rows, without an allocation per row of our own.
+//!
+//! Only the fields that some event of a batch has are written. What a prediction's row holds already then stays by
+//! itself, and short events cost little.
+
+use std::fmt::Write as _;
+
+use modelog_engine::Offset;
+use modelog_engine::batch::{LoggedBatch, Table as Events, non_finite};
+use modelog_engine::event::Kind;
+use modelog_engine::event::schema::{self, FieldType, column};
+use modelog_engine::names::EntityId;
+
+use super::Batches;
+use super::resolve::Versions;
+use crate::bulk::{Conflict, Merge, Source, Table, Transaction, Value, finite};
+use crate::dialect::Rows;
+use crate::error::DatabaseError;
+
+/// Adds the predictions and feedback of the batches.
+pub(super) async fn apply(
+    batches: &Batches<'_>,
+    transaction: &mut Transaction<'_>,
+) -> Result<(), DatabaseError> {
+    for kind in [Kind::PredictionLogged, Kind::FeedbackLogged] {
+        for (batch, events, first) in batches.tables(kind) {
+            transaction.load(&Facts::new(batches, batch, events, first)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Events of a batch on their way into the table of their kind.
+struct Facts<'a> {
+    table: Table,
+    batch: &'a LoggedBatch,
+    events: &'a Events,
+    /// The first event that was not applied.
+    first: usize,
+    owners: Vec<(Option<EntityId>, Option<EntityId>)>,
+    fields: Vec<Field>,
+}
+
+/// A field that goes into the column of its name.
+#[derive(Clone, Copy)]
+struct Field {
+    name: &'static str,
+    ty: FieldType,
+    column: usize,
+}
+
+/// The fields that have columns of their own, apart from what identifies the row.
+fn fields(kind: Kind) -> impl Iterator<Item = Field> {
+    let identifying = ["model", "version", "prediction_id", "part"];
+    schema::fields(kind)
+        .enumerate()
+        .skip(schema::COMMON.len())
+        .filter(move |(_, field)| !identifying.contains(&field.name))
+        .map(|(column, field)| Field {
+            name: field.name,
+            ty: field.ty,
+            column,
+        })
+}
+
+impl<'a> Facts<'a> {
+    fn new(
+        batches: &Batches<'a>,
+        batch: &'a LoggedBatch,
+        events: &'a Events,
+        first: usize,
+    ) -> Self {
+        const PREDICTION: (usize, usize) = (
+            column(Kind::PredictionLogged, "model"),
+            column(Kind::PredictionLogged, "version"),
+        );
+        const FEEDBACK: (usize, usize) = (
+            column(Kind::FeedbackLogged, "model"),
+            column(Kind::FeedbackLogged, "version"),
+        );
+        let predictions = events.kind() == Kind::PredictionLogged;
+        let (model, version) = if predictions { PREDICTION } else { FEEDBACK };
+        let (models, names) = (events.text(model), events.text(version));
+        let mut versions = Versions::new(batches.names);
+        let owners = (first..events.rows())
+            .map(|row| {
+                models
+                    .get(row)
+                    .map_or((None, None), |model| versions.get(model, names.get(row)))
+            })
+            .collect();
+        let fields: Vec<_> = fields(events.kind())
+            .filter(|field| events.columns()[field.column].is_some())
+            .collect();
+        Self {
+            table: if predictions { predictions_table(&fields) } else { feedback_table(&fields) },
+            batch,
+            events,
+            first,
+            owners,
+            fields,
+        }
+    }
+
+    fn push_identity(&self, event: usize, values: &mut Rows) {
+        const PREDICTION: usize = column(Kind::PredictionLogged, "prediction_id");
+        const FEEDBACK: usize = column(Kind::FeedbackLogged, "prediction_id");
+        const PART: usize = column(Kind::PredictionLogged, "part");
+        let offset = self.offset(event - self.first);
+        let (model, version) = self.owners[event - self.first];
+        values.push(&offset.into());
+        values.push(&model.into());
+        values.push(&version.into());
+        if self.events.kind() == Kind::FeedbackLogged {
+            values.push(&self.events.text(FEEDBACK).get(event).into());
+            return;
+        }
+        let id = self
+            .events
+            .text(PREDICTION)
+            .get(event)
+            .or_else(|| self.events.text(schema::ID).get(event));
+        match id {
+            Some(id) => values.push(&id.into()),
+            None => {
+                let mut id = String::new();
+                write!(id, "{offset}").expect("a string takes all text");
+                values.push(&Value::Text(id.into()));
+            }
+        }
+        let complete = self.events.text(PART).get(event) != Some("request");
+        values.push(&Value::Int(complete.into()));
+    }
+
+    fn push_field(&self, field: Field, event: usize, values: &mut Rows) {
+        let value = match field.ty {
+            FieldType::Int => self.events.ints(field.column).get(event).into(),
+            FieldType::Float => {
+                let value = self.events.floats(field.column).get(event);
+                value.map_or(Value::Null, finite)
+            }
+            FieldType::Bool => {
+                let value = self.events.booleans(field.column).get(event);
+                value.map(i64::from).into()
+            }
+            _ => self.events.text(field.column).get(event).into(),
+        };
+        values.push(&value);
+    }
+
+    /// The names of numbers that are not finite, as a JSON object; null if there are none.
+    fn non_finite(&self, event: usize) -> Value<'static> {
+        let mut named = String::new();
+        for field in self.fields.iter().filter(|field| field.ty == FieldType::Float) {
+            let value = self.events.floats(field.column).get(event);
+            if let Some(value) = value.filter(|value| !value.is_finite()) {
+                let separator = if named.is_empty() { '{' } else { ',' };
+                write!(named, "{separator}\"{}\":\"{}\"", field.name, non_finite(value))
+                    .expect("a string takes all text");
+            }
+        }
+        if named.is_empty() {
+            return Value::Null;
+        }
+        named.push('}');
+        Value::Text(named.into())
+    }
+}
+
+/// The columns every row has, in the order of `push_identity` and what follows it.
+fn predictions_table(fields: &[Field]) -> Table {
+    let mut columns = vec![
+        ("log_offset", Merge::First),
+        ("model_id", Merge::First),
+        ("version_id", Merge::Last),
+        ("prediction_id", Merge::First),
+        ("complete", Merge::Greatest),
+        ("time", Merge::First),
+        ("append_time", Merge::First),
+    ];
+    columns.extend(fields.iter().map(|field| {
+        let number = field.ty == FieldType::Float;
+        (field.name, if number { Merge::LastNumber } else { Merge::LastGiven })
+    }));
+    columns.extend(odd_numbers(fields));
+    Table {
+        name: "predictions",
+        key: "prediction_id,model_id",
+        conflict: Conflict::Merge,
+        columns,
+    }
+}
+
+fn feedback_table(fields: &[Field]) -> Table {
+    let mut columns = vec![
+        ("log_offset", Merge::First),
+        ("model_id", Merge::First),
+        ("version_id", Merge::First),
+        ("prediction_id", Merge::First),
+        ("time", Merge::First),
+        ("append_time", Merge::First),
+    ];
+    columns.extend(fields.iter().map(|field| (field.name, Merge::First)));
+    columns.extend(odd_numbers(fields));
+    Table {
+        name: "feedback",
+        key: "log_offset",
+        conflict: Conflict::Refuse,
+        columns,
+    }
+}
+
+/// The column for numbers that are not finite, where there are numbers.
+fn odd_numbers(fields: &[Field]) -> Option<(&'static str, Merge)> {
+    fields
+        .iter()
+        .any(|field| field.ty == FieldType::Float)
+        .then_some(("non_finite", Merge::NonFinite))
+}
+
+impl Source for Facts<'_> {
+    fn table(&self) -> &Table {
+        &self.table
+    }
+
+    fn rows(&self) -> usize {
+        self.owners.len()
+    }
+
+    fn offset(&self, row: usize) -> Offset {
+        let ord = self.events.ord(self.first + row);
+        self.batch.first_offset.advance(ord.into())
+    }
+
+    fn values(&self, row: usize, values: &mut Rows) {
+        let event = self.first + row;
+        self.push_identity(event, values);
+        let time = self.events.times(schema::TIME).get(event);
+        values.push(&Value::Int(time.unwrap_or(self.batch.append_time).micros()));
+        values.push(&Value::Int(self.batch.append_time.micros()));
+        for field in &self.fields {
+            self.push_field(*field, event, values);
+        }
+        if odd_numbers(&self.fields).is_some() {
+            values.push(&self.non_finite(event));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_a_column() {
+        for (kind, table) in [
+            (Kind::PredictionLogged, "CREATE TABLE predictions"),
+            (Kind::FeedbackLogged, "CREATE TABLE feedback"),
+        ] {
+            let text = crate::schema::SQLITE.split(table).nth(1).unwrap();
+            let text = text.split(") STRICT").next().unwrap();
+            for field in fields(kind) {
+                assert!(text.contains(&format!("\n    {} ", field.name)), "{}", field.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How runs stand: running, or ended in some way.
+//!
+//! The first `RunStarted` of a run may be logged after its `RunFinished`, since sources have no common order; only a
+//! second one reopens it. So what an event means depends on what came before, and the runs concerned are read first.
+
+use std::collections::BTreeMap;
+
+use modelog_engine::batch::Row;
+use modelog_engine::event::schema::column;
+use modelog_engine::event::{EntityKind, Kind};
+use modelog_engine::names::EntityId;
+use modelog_engine::{Offset, Timestamp};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{Batches, resolve};
+use crate::bulk::{Conflict, Merge, Records, Transaction, Value, stretches};
+use crate::error::DatabaseError;
+
+/// How a run stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Standing {
+    started: bool,
+    status: Option<String>,
+    error: Option<String>,
+    finished_at: Option<i64>,
+    /// The last event that changed it.
+    offset: Offset,
+}
+
+impl Standing {
+    fn start(&mut self) {
+        if self.started || self.status.is_none() {
+            (self.error, self.finished_at) = (None, None);
+            self.status = Some("running".into());
+        }
+        self.started = true;
+    }
+
+    fn finish(&mut self, status: &str, error: Option<&str>, time: Timestamp) {
+        self.status = Some(status.into());
+        self.error = error.map(Into::into);
+        self.finished_at = Some(time.micros());
+    }
+}
+
+/// Says of every run that started or ended how it stands. The rows of the runs are there, but for what starts and ends
+/// them.
+pub(super) async fn apply(
+    batches: &Batches<'_>,
+    transaction: &mut Transaction<'_>,
+) -> Result<(), DatabaseError> {
+    const STARTED: usize = column(Kind::RunStarted, "run");
+    const FINISHED: usize = column(Kind::RunFinished, "run");
+    const STATUS: usize = column(Kind::RunFinished, "status");
+    const ERROR: usize = column(Kind::RunFinished, "error");
+    let events: Vec<(EntityId, Row<'_>)> = batches
+        .rows(&[Kind::RunStarted, Kind::RunFinished])
+        .into_iter()
+        .filter_map(|row| {
+            let run = if row.kind() == Kind::RunStarted { STARTED } else { FINISHED };
+            Some((resolve::named(batches.names, row, EntityKind::Run, run)?, row))
+        })
+        .collect();
+    let mut runs: BTreeMap<EntityId, Standing> =
+        events.iter().map(|(run, _)| (*run, Standing::default())).collect();
+    read(&mut runs, transaction).await?;
+    for (run, row) in events {
+        let standing = runs.entry(run).or_default();
+        standing.offset = row.offset();
+        match row.text(STATUS).filter(|_| row.kind() == Kind::RunFinished) {
+            Some(status) => standing.finish(status, row.text(ERROR), row.time()),
+            None => standing.start(),
+        }
+    }
+    transaction.load(&records(batches, runs)).await?;
+    Ok(())
+}
+
+async fn read(
+    runs: &mut BTreeMap<EntityId, Standing>,
+    transaction: &mut Transaction<'_>,
+) -> Result<(), DatabaseError> {
+    let sql = DatabaseError::sql(transaction.path);
+    let ids: Vec<EntityId> = runs.keys().copied().collect();
+    for stretch in stretches(ids.len()) {
+        let marks = vec!["?"; stretch.len()].join(",");
+        let text = format!(
+            "SELECT id, has_started, status, error, finished_at FROM runs WHERE id IN ({marks}) AND status IS NOT NULL"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for id in &ids[stretch] {
+            query = query.bind(*id);
+        }
+        for row in query.fetch_all(&mut *transaction.sql).await.map_err(&sql)? {
+            let standing = Standing {
+                started: row.try_get(1).map_err(&sql)?,
+                status: row.try_get(2).map_err(&sql)?,
+                error: row.try_get(3).map_err(&sql)?,
+                finished_at: row.try_get(4).map_err(&sql)?,
+                offset: Offset::ZERO,
+            };
+            runs.insert(row.try_get(0).map_err(&sql)?, standing);
+        }
+    }
+    Ok(())
+}
+
+fn records<'a>(batches: &Batches<'_>, runs: BTreeMap<EntityId, Standing>) -> Records<'a> {
+    let columns = [
+        ("id", Merge::First),
+        ("name", Merge::First),
+        ("has_started", Merge::Last),
+        ("status", Merge::Last),
+        ("error", Merge::Last),
+        ("finished_at", Merge::Last),
+        ("log_offset", Merge::Greatest),
+    ];
+    let mut records = Records::new("runs", "id", Conflict::Merge, columns);
+    for (id, run) in runs {
+        let Some((_, name)) = batches.names.name(EntityKind::Run, id) else {
+            continue;
+        };
+        let owned = |text: Option<String>| text.map_or(Value::Null, |text| Value::Text(text.into()));
+        let values = vec![
+            id.into(),
+            Value::Text(name.to_string().into()),
+            Value::Int(run.started.into()),
+            owned(run.status),
+            owned(run.error),
+            run.finished_at.into(),
+            run.offset.into(),
+        ];
+        records.push(run.offset, values);
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_second_start_reopens() {
+        let time = Timestamp::from_micros(7);
+        let mut run = Standing::default();
+        run.finish("failed", Some("out of memory"), time);
+        run.start();
+        assert_eq!(run.status.as_deref(), Some("failed"), "the start came late");
+        run.start();
+        assert_eq!(run.status.as_deref(), Some("running"));
+        assert_eq!((run.error.clone(), run.finished_at), (None, None));
+        run.finish("finished", None, time);
+        assert_eq!(run.status.as_deref(), Some("finished"));
+        assert_eq!(run.finished_at, Some(7));
+    }
+}

@@ -1,0 +1,137 @@
+//! Fills the tables from the log.
+//!
+//! Everything a call to `apply` does happens in one transaction, which starts by comparing the checkpoint in the store
+//! with the one this program left there, and ends by moving it.
+//!
+//! # Invariants
+//! S1. The tables are those of a fold of the log up to the checkpoint beside them, within what is kept.
+//! S2. Rows below the checkpoint are skipped, so a batch may reach below it.
+//! S3. Statistics were taken in one look, at or behind the checkpoint, for all versions.
+//! S4. What is kept is decided by the times in the log, not by a clock: a store that is rebuilt keeps the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use modelog_engine::batch::LoggedBatch;
+use modelog_engine::projection::{Projection, ProjectionError, View};
+use modelog_engine::{Checkpoint, Offset, Timestamp};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::bulk::Transaction;
+use crate::database::Database;
+use crate::error::DatabaseError;
+use crate::fold::{self, Batches, statistics::Published};
+use crate::{checkpoint, retention};
+
+/// The version of the rules in `fold`: stores filled by others must be rebuilt.
+const FOLD_VERSION: u32 = 1;
+
+/// The projection called `sql`.
+#[derive(Debug)]
+pub struct SqlProjection {
+    database: Arc<Database>,
+    keep: Option<Duration>,
+    writer: Option<SqliteConnection>,
+    /// Where this program left the store.
+    at: Option<Checkpoint>,
+    published: Published,
+}
+
+impl SqlProjection {
+    pub(crate) fn new(database: Arc<Database>, keep: Option<Duration>) -> Self {
+        Self {
+            database,
+            keep,
+            writer: None,
+            at: None,
+            published: Published::default(),
+        }
+    }
+
+    /// Closes the connection, before the file is looked at again.
+    async fn close(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && let Err(error) = writer.close().await
+        {
+            // It is gone all the same, and what it had committed is in the file.
+            tracing::debug!(%error, "the connection to the database did not close well");
+        }
+    }
+
+    async fn apply_all(
+        &mut self,
+        batches: &[Arc<LoggedBatch>],
+        view: View<'_>,
+        to: Checkpoint,
+    ) -> Result<(), DatabaseError> {
+        let path = self.database.path();
+        let sql = DatabaseError::sql(path);
+        let writer = self.writer.as_mut().ok_or(DatabaseError::Closed {
+            path: path.into(),
+        })?;
+        let transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&sql)?;
+        let mut transaction = Transaction::new(transaction, path);
+        if checkpoint::read(&mut transaction.sql).await.map_err(&sql)? != self.at {
+            return Err(DatabaseError::Moved { path: path.into() });
+        }
+        let batches = Batches {
+            all: batches,
+            done: self.at.map_or(Offset::ZERO, |checkpoint| checkpoint.offset),
+            names: view.names,
+        };
+        fold::apply(&batches, &mut transaction).await?;
+        let published = fold::statistics::publish(&view, self.published, &mut transaction).await?;
+        if let (Some(keep), Some(newest)) = (self.keep, batches.newest()) {
+            retention::apply(cutoff(newest, keep), &mut transaction).await?;
+        }
+        checkpoint::write(to, &mut transaction.sql)
+            .await
+            .map_err(&sql)?;
+        transaction.sql.commit().await.map_err(&sql)?;
+        (self.at, self.published) = (Some(to), published);
+        Ok(())
+    }
+}
+
+/// What was appended before this is kept no longer.
+fn cutoff(newest: Timestamp, keep: Duration) -> Timestamp {
+    let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(newest.micros().saturating_sub(keep))
+}
+
+#[async_trait]
+impl Projection for SqlProjection {
+    fn name(&self) -> &str {
+        "sql"
+    }
+
+    fn fold_version(&self) -> u32 {
+        FOLD_VERSION
+    }
+
+    async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError> {
+        self.close().await;
+        let mut writer = self.database.writer().await?;
+        let at = checkpoint::read(&mut writer)
+            .await
+            .map_err(DatabaseError::sql(self.database.path()))?;
+        self.writer = Some(writer);
+        (self.at, self.published) = (at, Published::default());
+        Ok(at)
+    }
+
+    async fn apply(
+        &mut self,
+        batches: &[Arc<LoggedBatch>],
+        view: View<'_>,
+        to: Checkpoint,
+    ) -> Result<(), ProjectionError> {
+        Ok(self.apply_all(batches, view, to).await?)
+    }
+
+    async fn clear(&mut self) -> Result<(), ProjectionError> {
+        self.close().await;
+        Ok(self.database.recreate().await?)
+    }
+}

@@ -1,0 +1,1 @@
+//! The projection against real files.
