@@ -1,0 +1,242 @@
+//! Models, versions, datasets, experiments and runs.
+
+use axum::extract::State;
+use axum::response::Response;
+use modelog_engine::read::{Dataset, Experiment, Model, ModelVersion, Run};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answer::{Form, List, NotAcceptable, json};
+use super::fresh::Freshness;
+use super::parameters::{Many, ManyOf, One, Reading, Runs};
+use super::places::{
+    DatasetPlace, ExperimentPlace, ModelPlace, RunPlace, VersionPlace, no, no_version,
+};
+use crate::path::Path;
+use crate::problem::{Missing, Problem, Problems};
+use crate::state::AppState;
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(models))
+        .routes(routes!(model))
+        .routes(routes!(versions))
+        .routes(routes!(version))
+        .routes(routes!(datasets))
+        .routes(routes!(dataset))
+        .routes(routes!(experiments))
+        .routes(routes!(experiment))
+        .routes(routes!(runs))
+        .routes(routes!(run))
+}
+
+/// All models, by id.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "read",
+    params(Many, Freshness),
+    responses(
+        (status = 200, content(
+            (List<Model> = "application/json"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        Problems,
+        NotAcceptable,
+    )
+)]
+async fn models(
+    State(state): State<AppState>,
+    Reading(many): Reading<Many>,
+    form: Form,
+) -> Result<Response, Problem> {
+    form.list(state.reads().models(many.page()).await?).await
+}
+
+/// A model, with its aliases.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}",
+    tag = "read",
+    params(ModelPlace, One, Freshness),
+    responses((status = 200, body = Model), Problems, Missing)
+)]
+async fn model(
+    State(state): State<AppState>,
+    Path(place): Path<ModelPlace>,
+    Reading(one): Reading<One>,
+) -> Result<Response, Problem> {
+    let key = one.by.key(place.model)?;
+    let found = state.reads().model(&key).await?;
+    json(&found.ok_or_else(|| no("model", &key))?)
+}
+
+/// All versions of a model, by id.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}/versions",
+    tag = "read",
+    params(ModelPlace, ManyOf, Freshness),
+    responses(
+        (status = 200, content(
+            (List<ModelVersion> = "application/json"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        Problems, Missing,
+        NotAcceptable,
+    )
+)]
+async fn versions(
+    State(state): State<AppState>,
+    Path(place): Path<ModelPlace>,
+    Reading(many): Reading<ManyOf>,
+    form: Form,
+) -> Result<Response, Problem> {
+    let key = many.by.key(place.model)?;
+    let page = state.reads().versions(&key, many.page()).await?;
+    form.list(page.ok_or_else(|| no("model", &key))?).await
+}
+
+/// A version of a model, by its name or an alias.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}/versions/{version}",
+    tag = "read",
+    params(VersionPlace, One, Freshness),
+    responses((status = 200, body = ModelVersion), Problems, Missing)
+)]
+async fn version(
+    State(state): State<AppState>,
+    Path(place): Path<VersionPlace>,
+    Reading(one): Reading<One>,
+) -> Result<Response, Problem> {
+    let key = place.key(&state, one.by)?;
+    let found = state.reads().version(&key).await?;
+    json(&found.ok_or_else(|| no_version(&key))?)
+}
+
+/// All datasets, by id.
+#[utoipa::path(
+    get,
+    path = "/v1/datasets",
+    tag = "read",
+    params(Many, Freshness),
+    responses(
+        (status = 200, content(
+            (List<Dataset> = "application/json"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        Problems,
+        NotAcceptable,
+    )
+)]
+async fn datasets(
+    State(state): State<AppState>,
+    Reading(many): Reading<Many>,
+    form: Form,
+) -> Result<Response, Problem> {
+    form.list(state.reads().datasets(many.page()).await?).await
+}
+
+/// A dataset.
+#[utoipa::path(
+    get,
+    path = "/v1/datasets/{dataset}",
+    tag = "read",
+    params(DatasetPlace, One, Freshness),
+    responses((status = 200, body = Dataset), Problems, Missing)
+)]
+async fn dataset(
+    State(state): State<AppState>,
+    Path(place): Path<DatasetPlace>,
+    Reading(one): Reading<One>,
+) -> Result<Response, Problem> {
+    let key = one.by.key(place.dataset)?;
+    let found = state.reads().dataset(&key).await?;
+    json(&found.ok_or_else(|| no("dataset", &key))?)
+}
+
+/// All experiments, by id.
+#[utoipa::path(
+    get,
+    path = "/v1/experiments",
+    tag = "read",
+    params(Many, Freshness),
+    responses(
+        (status = 200, content(
+            (List<Experiment> = "application/json"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        Problems,
+        NotAcceptable,
+    )
+)]
+async fn experiments(
+    State(state): State<AppState>,
+    Reading(many): Reading<Many>,
+    form: Form,
+) -> Result<Response, Problem> {
+    form.list(state.reads().experiments(many.page()).await?)
+        .await
+}
+
+/// An experiment.
+#[utoipa::path(
+    get,
+    path = "/v1/experiments/{experiment}",
+    tag = "read",
+    params(ExperimentPlace, One, Freshness),
+    responses((status = 200, body = Experiment), Problems, Missing)
+)]
+async fn experiment(
+    State(state): State<AppState>,
+    Path(place): Path<ExperimentPlace>,
+    Reading(one): Reading<One>,
+) -> Result<Response, Problem> {
+    let key = one.by.key(place.experiment)?;
+    let found = state.reads().experiment(&key).await?;
+    json(&found.ok_or_else(|| no("experiment", &key))?)
+}
+
+/// Runs: all, or those of an experiment, of a model, or in some state.
+#[utoipa::path(
+    get,
+    path = "/v1/runs",
+    tag = "read",
+    params(Runs, Freshness),
+    responses(
+        (status = 200, content(
+            (List<Run> = "application/json"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        Problems,
+        NotAcceptable,
+    )
+)]
+async fn runs(
+    State(state): State<AppState>,
+    Reading(runs): Reading<Runs>,
+    form: Form,
+) -> Result<Response, Problem> {
+    let filter = runs.filter();
+    form.list(state.reads().runs(&filter, runs.page()).await?)
+        .await
+}
+
+/// A run, with its hyperparameters, datasets and artifacts.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{run}",
+    tag = "read",
+    params(RunPlace, One, Freshness),
+    responses((status = 200, body = Run), Problems, Missing)
+)]
+async fn run(
+    State(state): State<AppState>,
+    Path(place): Path<RunPlace>,
+    Reading(one): Reading<One>,
+) -> Result<Response, Problem> {
+    let key = one.by.key(place.run)?;
+    let found = state.reads().run(&key).await?;
+    json(&found.ok_or_else(|| no("run", &key))?)
+}

@@ -1,0 +1,146 @@
+//! `GET /v1/events`: a finite stretch of the log, as JSON lines or, one kind at a time, as an Arrow stream.
+//!
+//! The answer is written while the client reads it, in pieces of a bounded size, however long the log is. It ends where
+//! the log ended when the request arrived. If the log cannot be read on, the connection is cut without the end of the
+//! body, so that no client takes a part for the whole.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::VARY;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream::try_unfold;
+use futures_util::{Stream, StreamExt as _};
+use modelog_engine::{Offset, chain};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answer::{ARROW, NotAcceptable, choose, respond};
+use super::arrow_events::{ArrowEvents, ArrowEventsError};
+use super::feed::{Events, Feed, Step, elsewhere, write_line};
+use super::fresh::OFFSET;
+use super::parameters::{Asked, Stretch};
+use super::position::{Lost, Start};
+use crate::problem::{Problem, Problems};
+use crate::state::AppState;
+
+const NDJSON: &str = "application/x-ndjson";
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(events))
+}
+
+/// Reads a stretch of the log: every event that fits, in log order, one line of JSON each; or events of one kind as an
+/// Arrow stream.
+///
+/// The stretch ends where the log ended when the request arrived, or at `until`; `Modelog-Offset` says where, so that
+/// the next call can go on `from` there.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "read",
+    params(Stretch),
+    responses(
+        (
+            status = 200,
+            content(
+                (String = "application/x-ndjson"),
+                (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            ),
+            headers(("Modelog-Offset" = u64, description = "The end of the stretch."))
+        ),
+        Problems,
+        Lost,
+        NotAcceptable,
+    )
+)]
+async fn events(
+    State(state): State<AppState>,
+    Asked(asked): Asked<Stretch>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let engine = state.engine();
+    let media_type = choose(&headers, [NDJSON, ARROW])?;
+    let tail = engine.tail();
+    let start = asked.from.unwrap_or(Start::Offset(Offset::ZERO));
+    let from = start.resolve(engine)?.offset;
+    let until = asked.until.map_or(tail, |until| until.min(tail));
+    let feed = Feed::new(engine.reader(from), Some(until));
+    let source = match (media_type, asked.kind.as_deref()) {
+        (ARROW, Some([kind])) => {
+            let kind = *kind;
+            let events = ArrowEvents::new(feed, asked.filter(), kind, from)?;
+            Source::Arrow(Box::new(events))
+        }
+        (ARROW, _) => {
+            let message = "must name one kind: an Arrow stream has one schema";
+            return Err(Problem::bad_parameter("kind", message));
+        }
+        _ => Source::Lines(Events::new(feed, asked.filter(), from, engine.epoch())),
+    };
+    // What is wrong from the start is still told as a problem.
+    let (first, rest) = source.piece().await?;
+    let mut response = respond(media_type, Body::from_stream(body(first, rest)));
+    let headers = response.headers_mut();
+    headers.insert(OFFSET, until.0.into());
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// The body, written as it is read.
+fn body(
+    first: Bytes,
+    rest: Option<Source>,
+) -> impl Stream<Item = Result<Bytes, ArrowEventsError>> + Send {
+    let first = futures_util::stream::iter([Ok(first)]);
+    let rest = try_unfold(rest, |rest| async {
+        let Some(source) = rest else {
+            return Ok(None);
+        };
+        source.next().await.inspect_err(|error| {
+            tracing::error!(reason = %chain(error), "an answer was cut short: the log cannot be read");
+        })
+    });
+    first.chain(rest)
+}
+
+/// What the body is made of.
+enum Source {
+    Lines(Events),
+    Arrow(Box<ArrowEvents>),
+}
+
+impl Source {
+    /// The next piece, and what is left to do; with the last piece nothing is.
+    async fn piece(mut self) -> Result<(Bytes, Option<Self>), ArrowEventsError> {
+        elsewhere(move || {
+            let (piece, step) = match &mut self {
+                Self::Arrow(events) => events.step()?,
+                Self::Lines(events) => {
+                    let mut piece = Vec::new();
+                    let step = events.step(&mut piece, &|row, _, out| {
+                        write_line(row, out);
+                        out.push(b'\n');
+                    })?;
+                    (piece, step)
+                }
+            };
+            // The stretch ends at the tail at the latest.
+            let rest = (step == Step::More).then_some(self);
+            Ok((piece.into(), rest))
+        })
+        .await?
+    }
+
+    /// The next piece that is not empty; none at the end.
+    async fn next(mut self) -> Result<Option<(Bytes, Option<Self>)>, ArrowEventsError> {
+        loop {
+            match self.piece().await? {
+                (piece, rest) if !piece.is_empty() => return Ok(Some((piece, rest))),
+                (_, Some(rest)) => self = rest,
+                (_, None) => return Ok(None),
+            }
+        }
+    }
+}
