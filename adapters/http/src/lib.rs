@@ -9,22 +9,28 @@
 //! Every route is registered together with its description ([`openapi`]) and with the access it needs, so none can exist
 //! undocumented or unguarded. Errors are RFC 9457 problem JSON with a code from one catalogue (`docs/errors.md`).
 
+mod append;
+mod body;
 mod codes;
 mod config;
 mod connection;
+mod encoding;
 mod error;
 mod gate;
 mod hosts;
+mod ingest;
 mod path;
 mod problem;
 mod query;
 mod reads;
+mod retry;
 mod router;
 mod server;
 mod state;
 mod status;
 mod stream;
 mod tokens;
+mod writes;
 
 pub use codes::{CATALOGUE, Entry};
 pub use config::HttpConfig;

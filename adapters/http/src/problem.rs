@@ -6,12 +6,15 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use modelog_engine::read::ReadError;
 use modelog_engine::{AppendError, NotYet, chain};
+use modelog_formats::{DecodeErrors, LocatedError};
 use serde::Serialize;
 
 use crate::codes::Code;
 
 /// The media type of every problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// The one error of decoding that concerns the size of a whole body.
+const BATCH_TOO_LARGE: &str = "batch_too_large";
 /// How many located errors an answer holds.
 pub(crate) const ERRORS_MAX: usize = 100;
 
@@ -152,6 +155,43 @@ impl IntoResponse for Problem {
         }
         headers.extend(self.headers);
         response
+    }
+}
+
+impl From<LocatedError> for ErrorPlace {
+    fn from(error: LocatedError) -> Self {
+        Self {
+            event: Some(error.event),
+            line: error.line,
+            byte: error.byte,
+            field: error.field,
+            parameter: None,
+            code: error.code,
+            message: error.message,
+        }
+    }
+}
+
+impl From<DecodeErrors> for Problem {
+    fn from(refused: DecodeErrors) -> Self {
+        let detail = match (refused.errors.first(), refused.total) {
+            (Some(first), 0 | 1) => first.message.clone(),
+            (Some(first), total) => format!("{total} errors; the first: {}", first.message),
+            (None, total) => format!("{total} errors"),
+        };
+        let code = match refused.errors.first() {
+            Some(first) if first.code == BATCH_TOO_LARGE => Code::TooLarge,
+            _ => Code::InvalidEvents,
+        };
+        let mut problem = Self::new(code, detail);
+        problem.errors_total = refused.total;
+        problem.errors = refused
+            .errors
+            .into_iter()
+            .take(ERRORS_MAX)
+            .map(ErrorPlace::from)
+            .collect();
+        problem
     }
 }
 

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::AppState;
 use crate::tokens::Scope;
-use crate::{gate, problem, reads, status};
+use crate::{gate, ingest, problem, reads, status, writes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,6 +35,10 @@ fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(status::open_routes())
         .merge(needs(
+            ingest::routes().merge(writes::routes()),
+            Scope::Ingest,
+        ))
+        .merge(needs(
             reads::routes().merge(status::read_routes()),
             Scope::Read,
         ))
@@ -58,6 +62,7 @@ pub(crate) fn service(state: AppState) -> Router {
 #[must_use]
 pub fn openapi() -> String {
     let mut api = described().into_openapi();
+    writes::add_schemas(&mut api);
     env!("CARGO_PKG_VERSION").clone_into(&mut api.info.version);
     let bearer = SecurityScheme::Http(
         HttpBuilder::new()

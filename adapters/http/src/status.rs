@@ -9,7 +9,6 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::codes::Code;
 use crate::problem::{Problem, ProblemBody, Problems};
 use crate::state::{AppState, Phase};
 

@@ -22,8 +22,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use modelog_engine::LogError;
 use modelog_engine::batch::Row;
-use modelog_engine::{LogError, chain};
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -194,7 +194,6 @@ fn write_event(row: Row<'_>, after: Position, out: &mut Vec<u8>) {
 
 /// The log cannot be read: what a client is told before the stream ends.
 fn last_words(error: &LogError) -> Bytes {
-    tracing::error!(reason = %chain(error), "a tail ended: the log cannot be read");
     let problem = serde_json::json!({
         "code": Problem::from(error).code.entry().code,
         "detail": error.to_string(),
