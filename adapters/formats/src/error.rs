@@ -210,9 +210,10 @@ impl Code {
 pub struct LocatedError {
     /// Which event of the body, counted from 0.
     pub event: u64,
-    /// The line, counted from 1; none in binary formats.
+    /// The line, counted from 1; none in Arrow streams.
     pub line: Option<u64>,
-    /// Bytes before the place, in the body as decoded from its content encoding; none in binary formats.
+    /// Bytes before the place, in the body as decoded from its content encoding. In Arrow streams those before the
+    /// message that cannot be read, and none for a value.
     pub byte: Option<u64>,
     /// The field concerned.
     pub field: Option<String>,
@@ -226,6 +227,7 @@ impl fmt::Display for LocatedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.line, self.byte) {
             (Some(line), Some(byte)) => write!(f, "line {line}, byte {byte}: ")?,
+            (None, Some(byte)) => write!(f, "byte {byte}: ")?,
             _ => write!(f, "event {}: ", self.event)?,
         }
         f.write_str(&self.message)

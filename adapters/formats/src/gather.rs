@@ -127,6 +127,7 @@ fn rejection(error: &LocatedError, raw: &[u8], raw_bytes_max: usize) -> EventRej
     let kept = &raw[..raw.len().min(raw_bytes_max)];
     let position = match (error.line, error.byte) {
         (Some(line), Some(byte)) => format!("line {line}, byte {byte}"),
+        (None, Some(byte)) => format!("byte {byte}"),
         _ => format!("row {}", error.event),
     };
     EventRejected {

@@ -104,18 +104,23 @@ impl Unknown {
     /// Adds them to the counts; under `…` once there are `names_max` names.
     pub(crate) fn count_in(&self, counts: &mut BTreeMap<String, u64>, names_max: usize) {
         for name in self.names() {
-            if let Some(count) = counts.get_mut(name) {
-                *count += 1;
-            } else {
-                let name = if counts.len() < names_max {
-                    shown(name)
-                } else {
-                    "…".to_owned()
-                };
-                *counts.entry(name).or_default() += 1;
-            }
+            count(counts, name, 1, names_max);
         }
     }
+}
+
+/// Counts a field's name; under `…` once there are `names_max` names.
+pub(crate) fn count(counts: &mut BTreeMap<String, u64>, name: &str, count: u64, names_max: usize) {
+    if let Some(known) = counts.get_mut(name) {
+        *known += count;
+        return;
+    }
+    let name = if counts.len() < names_max {
+        shown(name)
+    } else {
+        "…".to_owned()
+    };
+    *counts.entry(name).or_default() += count;
 }
 
 #[cfg(test)]
