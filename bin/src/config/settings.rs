@@ -1,0 +1,193 @@
+//! All settings there are, section by section.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use modelog_engine::{LogConfig, LogError};
+use modelog_http::{HttpConfig, HttpError};
+use modelog_prometheus::PrometheusConfig;
+use modelog_sql::{SqlConfig, SqlStore};
+
+use super::fields::{Fields, Word};
+
+/// The names of settings in no section: the only variables without a section that are ours.
+pub(super) const OUTSIDE: &[&str] = &["data", "read_from"];
+
+/// Everything that can be set, ready for those it is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where the log and everything made from it lie.
+    pub(crate) data: PathBuf,
+    pub(crate) read_from: ReadFrom,
+    pub(crate) log: LogConfig,
+    pub(crate) http: HttpConfig,
+    pub(crate) sql: SqlConfig,
+    pub(crate) prometheus: PrometheusConfig,
+    pub(crate) logging: Logging,
+}
+
+/// The store that answers reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    #[default]
+    Sql,
+}
+
+impl Word for ReadFrom {
+    const EXPECTED: &'static str = "\"sql\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("sql", Self::Sql)];
+}
+
+/// How the program says what it does.
+#[derive(Clone, Debug)]
+pub(crate) struct Logging {
+    pub(crate) format: LogFormat,
+    /// Levels by module, such as `info,modelog_sql=debug`.
+    pub(crate) filter: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Word for LogFormat {
+    const EXPECTED: &'static str = "\"text\" or \"json\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            filter: "info".into(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: "modelog-data".into(),
+            read_from: ReadFrom::default(),
+            log: LogConfig::default(),
+            http: HttpConfig::default(),
+            sql: SqlConfig::default(),
+            prometheus: PrometheusConfig::default(),
+            logging: Logging::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads every setting, then checks those that depend on each other. Paths become paths under the data directory.
+    pub(super) fn read(&mut self, fields: &mut Fields<'_>) {
+        fields.path("data", &mut self.data);
+        fields.word("read_from", &mut self.read_from);
+        fields.section("log", |fields| log(fields, &mut self.log));
+        fields.section("http", |fields| http(fields, &mut self.http));
+        fields.section("sql", |fields| sql(fields, &mut self.sql));
+        fields.section("prometheus", |fields| {
+            prometheus(fields, &mut self.prometheus)
+        });
+        fields.section("logging", |fields| logging(fields, &mut self.logging));
+        self.settle();
+    }
+
+    /// What follows from the data directory.
+    fn settle(&mut self) {
+        self.http.control_socket = Some(self.data.join(CONTROL_SOCKET));
+        if let Some(path) = &mut self.http.token_file {
+            *path = self.data.join(&*path);
+        }
+        self.sql.directory.clone_from(&self.data);
+    }
+
+    /// The configuration of an engine on the data directory.
+    pub(crate) fn engine(&self) -> modelog_engine::Config {
+        modelog_engine::Config {
+            path: self.data.clone(),
+            log: self.log.clone(),
+        }
+    }
+}
+
+/// The name, in the data directory, of the socket through which commands reach a running server.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+fn log(fields: &mut Fields<'_>, log: &mut LogConfig) {
+    fields.size("segment_bytes", &mut log.segment_bytes);
+    fields.size("group_bytes_max", &mut log.group_bytes_max);
+    fields.size("backlog_bytes_max", &mut log.backlog_bytes_max);
+    fields.count("dedupe_window", &mut log.dedupe_window);
+    fields.switch("pad_groups", &mut log.pad_groups);
+    fields.size("reserve_bytes", &mut log.reserve_bytes);
+    if let Err(LogError::Setting { setting, reason }) = log.check() {
+        fields.refuse(setting, reason);
+    }
+}
+
+fn http(fields: &mut Fields<'_>, http: &mut HttpConfig) {
+    fields.address("listen", &mut http.listen);
+    fields.texts("allowed_hosts", &mut http.allowed_hosts);
+    fields.optional_path("token_file", &mut http.token_file);
+    fields.switch("insecure", &mut http.insecure);
+    fields.size("body_bytes", &mut http.body_bytes);
+    fields.size("decoded_bytes", &mut http.decoded_bytes);
+    fields.size("bodies_bytes", &mut http.bodies_bytes);
+    fields.size("value_bytes", &mut http.value_bytes);
+    fields.size("event_bytes", &mut http.event_bytes);
+    fields.count("depth", &mut http.depth);
+    fields.count("connections", &mut http.connections);
+    fields.duration("first_byte_time", &mut http.first_byte_time);
+    fields.duration("head_time", &mut http.head_time);
+    fields.duration("body_time", &mut http.body_time);
+    fields.duration("write_time", &mut http.write_time);
+    fields.duration("drain_time", &mut http.drain_time);
+    match http.check() {
+        Ok(()) => {}
+        Err(HttpError::Setting { setting, reason }) => fields.refuse(setting, reason),
+        Err(HttpError::NoTokens { .. }) => fields.refuse("http.listen", beyond(http.listen, "needs `http.token_file`")),
+        Err(HttpError::NoEncryption { .. }) => fields.refuse(
+            "http.listen",
+            beyond(http.listen, "sends tokens and data in the clear: put a proxy with TLS in front and listen on 127.0.0.1, or set `http.insecure = true`"),
+        ),
+        Err(error) => fields.refuse("http", error.to_string()),
+    }
+}
+
+fn beyond(listen: SocketAddr, remedy: &str) -> String {
+    format!("is {listen}, which other machines can reach, and {remedy}")
+}
+
+fn sql(fields: &mut Fields<'_>, sql: &mut SqlConfig) {
+    fields.url("url", &mut sql.url);
+    fields.period("predictions_keep", &mut sql.predictions_keep);
+    fields.count("readers", &mut sql.readers);
+    fields.size("cache_bytes", &mut sql.cache_bytes);
+    fields.duration("busy_timeout", &mut sql.busy_timeout);
+    if let Err(error) = SqlStore::new(sql.clone()) {
+        fields.refuse("sql.url", format!("cannot be used: {error}"));
+    }
+    if sql.readers == 0 {
+        fields.refuse("sql.readers", "must not be 0");
+    }
+}
+
+fn prometheus(fields: &mut Fields<'_>, prometheus: &mut PrometheusConfig) {
+    fields.count("max_series", &mut prometheus.max_series);
+    fields.texts("run_metrics", &mut prometheus.run_metrics);
+}
+
+fn logging(fields: &mut Fields<'_>, logging: &mut Logging) {
+    fields.word("format", &mut logging.format);
+    fields.text("filter", &mut logging.filter);
+    if let Err(error) = crate::logging::parse_filter(&logging.filter) {
+        fields.refuse(
+            "logging.filter",
+            format!("is no list of levels by module: {error}"),
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Layers, problems, and the sample file.

@@ -1,0 +1,164 @@
+//! Exit codes, as sysexits.h has them, and the one place that decides which error gets which.
+
+use std::io;
+use std::process::ExitCode;
+
+use modelog_engine::{AppendError, LogError, chain};
+use modelog_http::HttpError;
+use modelog_sql::SqlError;
+
+use crate::client::ServerError;
+use crate::config::ConfigError;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Something that is none of the below.
+    Failure = 1,
+    /// Called in a way that cannot be meant.
+    Usage = 2,
+    /// Input, or stored data, is not as it should be.
+    BadData = 65,
+    /// A server or a store is not there, or busy.
+    Unavailable = 69,
+    /// The disk, or a file on it.
+    Io = 74,
+    /// The configuration.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error that knows how the program ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failed {
+    pub(crate) exit: Exit,
+    message: String,
+    #[source]
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Failed {
+    /// An error with the exit code that goes with it.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// An error whose exit code its causes do not tell.
+    pub(crate) fn caused(
+        exit: Exit,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> anyhow::Error {
+        Self {
+            exit,
+            message: error.to_string(),
+            // Its causes go on the chain; it has said its own part.
+            cause: error.source().map(|cause| chain(cause).into()),
+        }
+        .into()
+    }
+
+    /// Called in a way that cannot be meant.
+    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+        Self::new(Exit::Usage, message).into()
+    }
+
+    /// Input, or stored data, is not as it should be.
+    pub(crate) fn bad_data(message: impl Into<String>) -> anyhow::Error {
+        Self::new(Exit::BadData, message).into()
+    }
+
+    /// A server is not there.
+    pub(crate) fn unavailable(message: impl Into<String>) -> anyhow::Error {
+        Self::new(Exit::Unavailable, message).into()
+    }
+}
+
+/// The reader of our output has seen enough.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The exit code of an error: that of the first cause that decides it.
+pub(crate) fn code(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(decide).unwrap_or(Exit::Failure)
+}
+
+fn decide(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(failed) = cause.downcast_ref::<Failed>() {
+        return Some(failed.exit);
+    }
+    if let Some(error) = cause.downcast_ref::<ConfigError>() {
+        return Some(match error {
+            ConfigError::Unreadable { .. } | ConfigError::Problems(_) => Exit::Config,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<LogError>() {
+        return Some(of_log(error));
+    }
+    if let Some(error) = cause.downcast_ref::<AppendError>() {
+        return Some(of_append(error));
+    }
+    if let Some(error) = cause.downcast_ref::<HttpError>() {
+        return Some(of_http(error));
+    }
+    if let Some(error) = cause.downcast_ref::<ServerError>() {
+        return Some(error.exit());
+    }
+    if cause.is::<SqlError>() {
+        // A store that is away later is waited for.
+        return Some(Exit::Config);
+    }
+    cause.downcast_ref::<io::Error>().map(|_| Exit::Io)
+}
+
+fn of_log(error: &LogError) -> Exit {
+    match error {
+        LogError::Io { .. } => Exit::Io,
+        LogError::Locked { .. } | LogError::Closed => Exit::Unavailable,
+        LogError::TooNew { .. }
+        | LogError::Foreign { .. }
+        | LogError::Corrupt { .. }
+        | LogError::Missing { .. } => Exit::BadData,
+        LogError::NetworkFileSystem { .. } | LogError::Setting { .. } => Exit::Config,
+        LogError::BeyondTail { .. } => Exit::Usage,
+    }
+}
+
+fn of_append(error: &AppendError) -> Exit {
+    match error {
+        AppendError::IdConflict { .. }
+        | AppendError::RepeatedId { .. }
+        | AppendError::EntityConflict { .. }
+        | AppendError::KeyReused
+        | AppendError::StaleProducer { .. }
+        | AppendError::SequenceGap { .. }
+        | AppendError::TooLarge { .. } => Exit::BadData,
+        AppendError::Backlog { .. } | AppendError::Closed => Exit::Unavailable,
+        AppendError::DiskFull
+        | AppendError::Poisoned { .. }
+        | AppendError::OutcomeUnknown { .. } => Exit::Io,
+    }
+}
+
+fn of_http(error: &HttpError) -> Exit {
+    if error.is_configuration() {
+        Exit::Config
+    } else {
+        Exit::Unavailable
+    }
+}

@@ -1,0 +1,135 @@
+//! What an import did, for people and programs.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::Serialize;
+
+use super::refusal::Places;
+use super::send::Sent;
+use crate::output::{self, Rows, Tone, counted, thousands};
+
+/// How many unknown fields are named.
+const FIELDS_MAX: usize = 20;
+
+/// What was done, input by input.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Summary {
+    files: Vec<Line>,
+}
+
+/// What became of one input.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Line {
+    file: String,
+    /// Events that are in the log now.
+    accepted: u64,
+    /// Events that were in the log before.
+    duplicates: u64,
+    /// Events that are in the log only as a record of having been rejected.
+    rejected: u64,
+    /// How often each field came that its kind does not have.
+    unknown_fields: BTreeMap<String, u64>,
+    #[serde(skip)]
+    pub(super) rejected_at: Places,
+}
+
+impl Line {
+    /// A piece that need not even be sent.
+    pub(super) fn add_known(&mut self, events: u64) {
+        self.duplicates += events;
+    }
+
+    pub(super) fn add(&mut self, sent: Sent) {
+        self.accepted += sent.accepted;
+        self.duplicates += sent.duplicates;
+        self.rejected += sent.rejected;
+        for (field, times) in sent.unknown_fields {
+            *self.unknown_fields.entry(field).or_default() += times;
+        }
+    }
+}
+
+impl Summary {
+    pub(super) fn begin(&mut self, file: String) -> &mut Line {
+        self.files.push(Line {
+            file,
+            ..Line::default()
+        });
+        self.files.last_mut().expect("a line was added")
+    }
+
+    /// Prints it.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub(super) fn print(&self, json: bool) -> io::Result<()> {
+        let sum = |count: fn(&Line) -> u64| self.files.iter().map(count).sum::<u64>();
+        let (accepted, duplicates, rejected) = (
+            sum(|line| line.accepted),
+            sum(|line| line.duplicates),
+            sum(|line| line.rejected),
+        );
+        if json {
+            return output::json(&serde_json::json!({
+                "accepted": accepted,
+                "duplicates": duplicates,
+                "rejected": rejected,
+                "files": self.files,
+            }));
+        }
+        let mut rows = Rows::new(&["file", "accepted", "duplicates", "rejected"]);
+        let mut push = |file: &str, accepted: u64, duplicates: u64, rejected: u64| {
+            let tone = if rejected > 0 {
+                Tone::Warning
+            } else {
+                Tone::Plain
+            };
+            rows.push([
+                (file.to_owned(), Tone::Plain),
+                (thousands(accepted), Tone::Plain),
+                (thousands(duplicates), Tone::Plain),
+                (thousands(rejected), tone),
+            ]);
+        };
+        for line in &self.files {
+            push(&line.file, line.accepted, line.duplicates, line.rejected);
+        }
+        if self.files.len() > 1 {
+            push("all", accepted, duplicates, rejected);
+        }
+        rows.print()?;
+        self.remark(rejected);
+        Ok(())
+    }
+
+    /// What a person may want to know besides.
+    fn remark(&self, rejected: u64) {
+        let mut fields: BTreeMap<&str, u64> = BTreeMap::new();
+        for (field, times) in self.files.iter().flat_map(|line| &line.unknown_fields) {
+            *fields.entry(field).or_default() += times;
+        }
+        if !fields.is_empty() {
+            let named: Vec<_> = fields
+                .iter()
+                .take(FIELDS_MAX)
+                .map(|(field, times)| format!("{field} ({})", thousands(*times)))
+                .collect();
+            let more = if fields.len() > FIELDS_MAX {
+                ", …"
+            } else {
+                ""
+            };
+            eprintln!(
+                "not among the fields of their kinds, and kept in `extra`: {}{more}",
+                named.join(", ")
+            );
+        }
+        if rejected > 0 {
+            eprintln!(
+                "{} recorded as rejected: `modelog export --kind EventRejected` shows them",
+                counted(rejected, "event")
+            );
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Cutting: what the pieces hold together, and where errors point.

@@ -1,0 +1,342 @@
+//! `verify` and `log inspect`: the log's files, read without opening the log, so that they can be looked at beside a
+//! running server and when the log refuses to open.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use modelog_engine::inspect::{
+    self, Finding, FrameContent, FrameSummary, SegmentSummary, Severity,
+};
+use modelog_engine::origin::{Origin, Source};
+use modelog_engine::{LogError, chain};
+use serde_json::{Value, json};
+
+use crate::config::{Settings, show_size};
+use crate::exit::{Exit, Failed};
+use crate::output::{self, Rows, Shape, Tone, counted};
+use crate::{place, progress};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exits with 65 if acknowledged events may be lost. A write that was under way when the machine went down is no damage:
+opening the log sets it aside.")]
+pub(crate) struct VerifyArgs {
+    #[arg(long, value_enum, default_value_t)]
+    format: Shape,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  modelog log inspect                              the segments, oldest first
+  modelog log inspect 0                            the frames of segment 0
+  modelog log inspect copy/00000000000000000000-000000.seg")]
+pub(crate) struct InspectArgs {
+    /// A segment, by its number or its file; without it, all are listed
+    segment: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Shape,
+}
+
+/// Checks every byte of the log.
+///
+/// # Errors
+/// If the log cannot be read at all; damage is what it prints.
+pub(crate) fn verify(settings: &Settings, args: &VerifyArgs) -> Result<ExitCode> {
+    place::must_exist(&settings.data)?;
+    let spinner = progress::spinner("reading the log");
+    let verified = inspect::verify(&settings.data);
+    spinner.finish_and_clear();
+    let verification = match verified {
+        Ok(verification) => verification,
+        // A manifest that cannot be read is damage like any other, and there is nothing else to say.
+        Err(error @ LogError::Corrupt { .. }) => {
+            return Err(Failed::bad_data(chain(&error)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let corrupt = verification
+        .findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Corrupt);
+    match args.format {
+        Shape::Table => {
+            findings(&verification.findings)?;
+            let verdict = if corrupt { "damaged" } else { "sound" };
+            output::line(&format!(
+                "{verdict}: {} in {} and {}, {}, up to offset {}",
+                counted(verification.events, "event"),
+                counted(verification.frames, "frame"),
+                counted(verification.segments, "segment"),
+                show_size(verification.bytes),
+                verification.end
+            ))?;
+        }
+        Shape::Json => output::json(&json!({
+            "log": verification.log,
+            "sound": !corrupt,
+            "segments": verification.segments,
+            "frames": verification.frames,
+            "events": verification.events,
+            "bytes": verification.bytes,
+            "end_offset": verification.end,
+            "findings": verification.findings.iter().map(finding).collect::<Vec<_>>(),
+        }))?,
+        Shape::Ndjson => output::ndjson(verification.findings.iter().map(finding))?,
+    }
+    Ok(if corrupt {
+        Exit::BadData.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn severity(severity: Severity) -> (&'static str, Tone) {
+    match severity {
+        Severity::Corrupt => ("corrupt", Tone::Bad),
+        Severity::Torn => ("torn", Tone::Warning),
+        Severity::Notice => ("notice", Tone::Plain),
+    }
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "severity": severity(finding.severity).0,
+        "path": finding.path,
+        "position": finding.position,
+        "offset": finding.offset,
+        "what": finding.what,
+    })
+}
+
+fn findings(findings: &[Finding]) -> Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(&["severity", "file", "byte", "events from", "what"]);
+    for finding in findings {
+        let (word, tone) = severity(finding.severity);
+        let offset = finding.offset.map(|offset| offset.to_string());
+        rows.push([
+            (word.to_owned(), tone),
+            (finding.path.display().to_string(), Tone::Plain),
+            (finding.position.to_string(), Tone::Plain),
+            (offset.unwrap_or_default(), Tone::Plain),
+            (finding.what.clone(), Tone::Plain),
+        ]);
+    }
+    Ok(rows.print()?)
+}
+
+/// Lists segments, or the frames of one.
+///
+/// # Errors
+/// If the files cannot be read, or there is no such segment.
+pub(crate) fn log(settings: &Settings, args: &InspectArgs) -> Result<()> {
+    match &args.segment {
+        None => {
+            place::must_exist(&settings.data)?;
+            list(&inspect::segments(&settings.data)?, args.format)
+        }
+        Some(segment) => {
+            let path = find(&settings.data, segment)?;
+            let frames = inspect::frames(&path)
+                .with_context(|| format!("{} cannot be looked into", path.display()))?;
+            frames_of(&frames, args.format)
+        }
+    }
+}
+
+/// The file of a segment that was named by number, by file name or by path.
+fn find(data: &Path, segment: &str) -> Result<PathBuf> {
+    let direct = PathBuf::from(segment);
+    if direct.exists() {
+        return Ok(direct);
+    }
+    place::must_exist(data)?;
+    let segments = inspect::segments(data)?;
+    let named = |known: &&SegmentSummary| {
+        segment.parse() == Ok(known.number)
+            || known.path.file_name().is_some_and(|name| name == segment)
+    };
+    let found = segments.iter().find(named).map(|known| known.path.clone());
+    found.ok_or_else(|| {
+        Failed::usage(format!(
+            "{segment} is neither a file nor a segment of {}: `modelog log inspect` lists them",
+            data.display()
+        ))
+    })
+}
+
+fn list(segments: &[SegmentSummary], shape: Shape) -> Result<()> {
+    let line = |segment: &SegmentSummary| {
+        json!({
+            "number": segment.number,
+            "path": segment.path,
+            "first_offset": segment.first_offset,
+            "end_offset": segment.end_offset,
+            "bytes": segment.bytes,
+            "sealed": segment.sealed,
+        })
+    };
+    match shape {
+        Shape::Table => {
+            let mut rows = Rows::new(&[
+                "segment",
+                "first offset",
+                "end offset",
+                "size",
+                "state",
+                "file",
+            ]);
+            for segment in segments {
+                let end = segment.end_offset.map(|end| end.to_string());
+                let state = if segment.sealed {
+                    "sealed"
+                } else {
+                    "being written"
+                };
+                rows.plain([
+                    segment.number.to_string(),
+                    segment.first_offset.to_string(),
+                    end.unwrap_or_default(),
+                    show_size(segment.bytes),
+                    state.to_owned(),
+                    segment.path.display().to_string(),
+                ]);
+            }
+            rows.print()?;
+        }
+        Shape::Json => output::json(&segments.iter().map(line).collect::<Vec<_>>())?,
+        Shape::Ndjson => output::ndjson(segments.iter().map(line))?,
+    }
+    Ok(())
+}
+
+fn frames_of(frames: &[FrameSummary], shape: Shape) -> Result<()> {
+    match shape {
+        Shape::Table => {
+            let mut rows = Rows::new(&["byte", "size", "offset", "time", "content", "from"]);
+            for frame in frames {
+                let damaged = matches!(frame.what, FrameContent::Damaged);
+                let time = (!damaged).then(|| frame.append_time.to_string());
+                let (what, from) = describe(&frame.what);
+                let tone = if damaged { Tone::Bad } else { Tone::Plain };
+                rows.push([
+                    (frame.position.to_string(), Tone::Plain),
+                    (show_size(frame.bytes), Tone::Plain),
+                    (frame.first_offset.to_string(), Tone::Plain),
+                    (time.unwrap_or_default(), Tone::Plain),
+                    (what, tone),
+                    (from, Tone::Plain),
+                ]);
+            }
+            rows.print()?;
+        }
+        Shape::Json => output::json(&frames.iter().map(frame).collect::<Vec<_>>())?,
+        Shape::Ndjson => output::ndjson(frames.iter().map(frame))?,
+    }
+    Ok(())
+}
+
+fn describe(content: &FrameContent) -> (String, String) {
+    match content {
+        FrameContent::Events {
+            kinds,
+            origins,
+            names,
+        } => {
+            let mut parts: Vec<_> = kinds
+                .iter()
+                .map(|(kind, rows)| format!("{} {kind}", output::thousands(*rows as u64)))
+                .collect();
+            if *names > 0 {
+                parts.push(counted(*names as u64, "new name"));
+            }
+            let from: Vec<_> = origins.iter().map(origin).collect();
+            (parts.join(", "), from.join("; "))
+        }
+        FrameContent::State { sources } => (
+            format!("where {} stood", counted(*sources as u64, "source")),
+            String::new(),
+        ),
+        FrameContent::Closing => ("closed in order".into(), String::new()),
+        FrameContent::Damaged => ("damaged".into(), String::new()),
+    }
+}
+
+fn origin(origin: &Origin) -> String {
+    match &origin.source {
+        Source::Call { key, .. } => format!("key {key}"),
+        Source::Producer {
+            id,
+            epoch,
+            sequence,
+        } => format!("producer {id}, epoch {epoch}, sequence {sequence}"),
+        Source::Kafka {
+            topic,
+            partition,
+            first,
+            next,
+            ..
+        } => format!("{topic}/{partition} {first}..{next}"),
+    }
+}
+
+fn frame(frame: &FrameSummary) -> Value {
+    let (content, detail) = match &frame.what {
+        FrameContent::Events {
+            kinds,
+            origins,
+            names,
+        } => {
+            let kinds: serde_json::Map<_, _> = kinds
+                .iter()
+                .map(|(kind, rows)| (kind.name().to_owned(), json!(rows)))
+                .collect();
+            let origins: Vec<_> = origins.iter().map(source).collect();
+            let detail = json!({"kinds": kinds, "origins": origins, "new_names": names});
+            ("events", detail)
+        }
+        FrameContent::State { sources } => ("state", json!({"sources": sources})),
+        FrameContent::Closing => ("closing", json!({})),
+        FrameContent::Damaged => ("damaged", json!({})),
+    };
+    let damaged = matches!(frame.what, FrameContent::Damaged);
+    json!({
+        "position": frame.position,
+        "bytes": frame.bytes,
+        "first_offset": frame.first_offset,
+        "append_time": (!damaged).then(|| frame.append_time.to_string()),
+        "durable_end": (!damaged).then_some(frame.durable_end),
+        "content": content,
+        "detail": detail,
+    })
+}
+
+fn source(origin: &Origin) -> Value {
+    let mut value = match &origin.source {
+        Source::Call { key, .. } => json!({"source": "call", "key": &**key}),
+        Source::Producer {
+            id,
+            epoch,
+            sequence,
+        } => json!({"source": "producer", "id": &**id, "epoch": epoch, "sequence": sequence}),
+        Source::Kafka {
+            cluster,
+            topic,
+            partition,
+            first,
+            next,
+            ..
+        } => json!({
+            "source": "kafka", "cluster": &**cluster, "topic": &**topic, "partition": partition,
+            "first": first, "next": next,
+        }),
+    };
+    value["rows"] = json!(origin.rows);
+    value["rejected"] = json!(origin.rejected);
+    value["duplicates"] = json!(origin.duplicates);
+    value
+}

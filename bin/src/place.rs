@@ -1,0 +1,105 @@
+//! Where a command does its work: through the server that holds the data directory, or on the directory itself.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use modelog_engine::Engine;
+
+use crate::client::Client;
+use crate::config::Settings;
+use crate::exit::{Exit, Failed};
+
+/// The variable a token is taken from, so that it shows in no list of processes.
+const TOKEN: &str = "MODELOG_TOKEN";
+
+/// Which server to use, if not the one on the data directory.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Reach {
+    /// A server elsewhere, instead of a data directory. Its token comes from --token-file or MODELOG_TOKEN
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub(crate) url: Option<String>,
+    /// A file that holds the token for --url
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Where the work is done.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Server(Client),
+    /// Nobody serves the data directory.
+    Directory,
+}
+
+impl Place {
+    /// Finds out.
+    ///
+    /// # Errors
+    /// If the token cannot be read, or the control socket may not be used.
+    pub(crate) fn find(reach: &Reach, settings: &Settings) -> Result<Self> {
+        if let Some(url) = &reach.url {
+            return Ok(Self::Server(Client::at_url(url, token(reach)?)?));
+        }
+        let client = Client::of_directory(&settings.data).with_context(|| {
+            format!(
+                "the server that holds {} cannot be asked",
+                settings.data.display()
+            )
+        })?;
+        Ok(client.map_or(Self::Directory, Self::Server))
+    }
+}
+
+fn token(reach: &Reach) -> Result<Option<String>> {
+    let text = match &reach.token_file {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("the token file {} cannot be read", path.display()))
+            .context(Failed::new(Exit::Config, "no token"))?,
+        None => match std::env::var(TOKEN) {
+            Ok(token) => token,
+            Err(_) => return Ok(None),
+        },
+    };
+    Ok(Some(text.trim().to_owned()))
+}
+
+/// Opens the engine on a data directory that may be new.
+///
+/// # Errors
+/// [`modelog_engine::LogError`].
+pub(crate) async fn open(settings: &Settings) -> Result<Engine> {
+    let config = settings.engine();
+    let engine = tokio::task::spawn_blocking(move || Engine::open(config)).await??;
+    Ok(engine)
+}
+
+/// Opens the engine on a data directory that must be there.
+///
+/// # Errors
+/// [`modelog_engine::LogError`], or that there is no log.
+pub(crate) async fn open_existing(settings: &Settings) -> Result<Engine> {
+    must_exist(&settings.data)?;
+    open(settings).await
+}
+
+/// Refuses a directory without a log, so that a misspelt path does not become a new one.
+///
+/// # Errors
+/// That there is no log, or the disk's own.
+pub(crate) fn must_exist(data: &Path) -> Result<()> {
+    let manifest = data.join("log").join("MANIFEST");
+    let exists = manifest
+        .try_exists()
+        .with_context(|| format!("{} cannot be looked at", data.display()))?;
+    if exists {
+        return Ok(());
+    }
+    Err(Failed::new(
+        Exit::Io,
+        format!(
+            "there is no log in {}: name the data directory with --data",
+            data.display()
+        ),
+    )
+    .into())
+}

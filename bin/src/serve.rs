@@ -1,0 +1,152 @@
+//! The running engine with everything around it: stores, HTTP, metrics. `serve` runs it until a signal, the demo until
+//! it has seen enough.
+//!
+//! # Order
+//! Starting: engine, store, metrics, server; so nobody is told an address that does not answer. Stopping: the server
+//! takes no more requests and finishes those under way, the engine syncs and closes while projections catch up, the
+//! store is closed last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use modelog_engine::Engine;
+use modelog_http::{HttpError, Server, Services};
+use modelog_prometheus::Exporter;
+use modelog_sql::SqlStore;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::{ReadFrom, Settings};
+use crate::place;
+
+/// An engine that is being served.
+#[derive(Debug)]
+pub(crate) struct Running {
+    engine: Engine,
+    store: SqlStore,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), HttpError>>,
+}
+
+impl Running {
+    /// Starts everything, as the settings say.
+    ///
+    /// # Errors
+    /// Why some part could not start; the others are closed again.
+    pub(crate) async fn start(settings: &Settings) -> Result<Self> {
+        let store = SqlStore::new(settings.sql.clone())?;
+        let engine = place::open(settings).await?;
+        match Self::serve(settings, &engine, &store).await {
+            Ok((address, stop, server)) => Ok(Self {
+                engine,
+                store,
+                address,
+                stop,
+                server,
+            }),
+            Err(error) => {
+                // The error is what there is to say; closing adds nothing to it.
+                let _ = engine.close().await;
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        settings: &Settings,
+        engine: &Engine,
+        store: &SqlStore,
+    ) -> Result<(
+        SocketAddr,
+        oneshot::Sender<()>,
+        JoinHandle<Result<(), HttpError>>,
+    )> {
+        let exporter = Exporter::install(settings.prometheus.clone())?;
+        let reads = match settings.read_from {
+            ReadFrom::Sql => Arc::new(store.reads()),
+        };
+        exporter.follow(engine);
+        let scraped = engine.clone();
+        let services = Services {
+            engine: engine.clone(),
+            reads,
+            metrics: Arc::new(move || exporter.render(&scraped)),
+        };
+        let server = Server::bind(settings.http.clone(), services).await?;
+        engine.project(Box::new(store.projection()));
+        let address = server.local_addr();
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(server.serve(async move {
+            // A sender that is gone means the same.
+            let _ = stopped.await;
+        }));
+        Ok((address, stop, server))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends everything in order.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; what was acknowledged is in the log all the same.
+    pub(crate) async fn stop(self) -> Result<()> {
+        // A server that ended by itself says why below.
+        let _ = self.stop.send(());
+        let served = self.server.await;
+        let closed = self.engine.close().await;
+        self.store.close().await;
+        served.context("the server failed")??;
+        closed?;
+        Ok(())
+    }
+
+    /// Waits until the server ends by itself, which it should not.
+    async fn ended(&mut self) {
+        while !self.server.is_finished() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Serves until a signal.
+///
+/// # Errors
+/// Why it could not start, or what went wrong when it ended.
+pub(crate) async fn run(settings: &Settings) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut running = Running::start(settings).await?;
+    announce(settings, &running);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+        () = running.ended() => tracing::error!("the server ended by itself"),
+    }
+    tokio::select! {
+        stopped = running.stop() => stopped?,
+        // The log is made for ends like this one: what was acknowledged is on the disk.
+        _ = terminate.recv() => std::process::exit(128 + 15),
+        _ = interrupt.recv() => std::process::exit(128 + 2),
+    }
+    tracing::info!("closed in order");
+    Ok(())
+}
+
+/// Says where to go, whatever the log's filter.
+fn announce(settings: &Settings, running: &Running) {
+    let data = std::path::absolute(&settings.data).unwrap_or_else(|_| settings.data.clone());
+    eprintln!(
+        "modelog {} serves http://{} with data in {}",
+        env!("CARGO_PKG_VERSION"),
+        running.address(),
+        data.display()
+    );
+}
