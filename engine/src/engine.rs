@@ -228,7 +228,7 @@ impl Engine {
         self.inner
             .statistician
             .shared()
-            .observe(self.tail(), observer);
+            .observe(|| self.tail(), observer);
     }
 
     /// The clock the engine goes by.

@@ -52,12 +52,14 @@ impl SharedStatistics {
         )
     }
 
-    /// Tells an observer what is counted of the events from an offset on.
-    pub(crate) fn observe(&self, from: Offset, observer: Arc<dyn Observer>) {
-        self.observers
+    /// Tells an observer what is counted of the events from the tail on.
+    pub(crate) fn observe(&self, tail: impl FnOnce() -> Offset, observer: Arc<dyn Observer>) {
+        let mut observers = self
+            .observers
             .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((from, observer));
+            .unwrap_or_else(PoisonError::into_inner);
+        // The fold waits for this lock, so it has folded nothing behind this tail yet.
+        observers.push((tail(), observer));
     }
 
     /// Waits until the fold has got to an offset.
