@@ -200,3 +200,64 @@ fn last_words(error: &LogError) -> Bytes {
     });
     format!("event: problem\ndata: {problem}\n\n").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::pin;
+
+    use modelog_engine::event::{Event, EventLogged, Kind};
+    use modelog_engine::{Engine, Offset};
+
+    use super::*;
+    use crate::reads::filter::Filter;
+
+    fn stream(
+        engine: &Engine,
+        draining: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        let filter = Filter {
+            kinds: Some([Kind::RunFinished].into_iter().collect()),
+            ..Filter::default()
+        };
+        let start = Position::here(engine, Offset::ZERO);
+        let feed = Feed::new(engine.reader(Offset::ZERO), None);
+        let events = Events::new(feed, filter, Offset::ZERO, start.epoch);
+        follow(events, start, draining)
+    }
+
+    fn id(engine: &Engine, offset: u64) -> String {
+        format!("id: {}\n\n", Position::here(engine, Offset(offset)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_with_the_position() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path()).unwrap();
+        let mut stream = pin!(stream(&engine, pending()));
+        let opening = stream.next().await.unwrap().unwrap();
+        assert_eq!(opening, format!("retry: 1000\n{}", id(&engine, 0)));
+        let started = Instant::now();
+        let beat = stream.next().await.unwrap().unwrap();
+        assert_eq!(beat, format!(":\n{}", id(&engine, 0)));
+        assert_eq!(started.elapsed().as_secs(), HEARTBEAT.as_secs());
+        // What the filter does not take moves the position all the same.
+        let event = Event::from(EventLogged {
+            name: "x".to_owned(),
+            data: None,
+        });
+        let events = [event.clone(), event.clone(), event];
+        engine.append_events(&events).await.unwrap();
+        let beat = stream.next().await.unwrap().unwrap();
+        assert_eq!(beat, format!(":\n{}", id(&engine, 3)));
+        assert_eq!(started.elapsed().as_secs(), 2 * HEARTBEAT.as_secs());
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_it_while_there_is_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path()).unwrap();
+        let stream = stream(&engine, ready(()));
+        assert_eq!(stream.count().await, 1);
+    }
+}
