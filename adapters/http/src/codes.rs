@@ -314,6 +314,9 @@ pub const CATALOGUE: &[Entry] = &[
     ),
 ];
 
+// The last code has the last entry; a test looks at all the others.
+const _: () = assert!(Code::OutcomeUnknown as usize + 1 == CATALOGUE.len());
+
 impl Code {
     /// What the catalogue says.
     pub(crate) const fn entry(self) -> &'static Entry {
@@ -322,5 +325,120 @@ impl Code {
 
     pub(crate) fn status(self) -> StatusCode {
         StatusCode::from_u16(self.entry().status).expect("the catalogue holds HTTP statuses")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// The tables of `docs/errors.md`.
+    fn tables() -> String {
+        let mut text = String::from("| code | status | means | what to do |\n|---|---|---|---|\n");
+        for entry in CATALOGUE {
+            let Entry {
+                code,
+                status,
+                meaning,
+                remedy,
+                retry_after,
+            } = entry;
+            let retry = retry_after.map_or(String::new(), |seconds| format!(", {seconds} s"));
+            writeln!(
+                text,
+                "| `{code}` | {status}{retry} | {meaning} | {remedy} |"
+            )
+            .unwrap();
+        }
+        text.push_str("\n## Errors of events\n\n| code | means | what to do |\n|---|---|---|\n");
+        for error in modelog_formats::ERROR_CODES {
+            let escaped = |text: &str| text.replace('|', "\\|");
+            let (meaning, remedy) = (escaped(error.meaning), escaped(error.remedy));
+            writeln!(text, "| `{}` | {meaning} | {remedy} |", error.code).unwrap();
+        }
+        text
+    }
+
+    const ALL: [Code; CATALOGUE.len()] = [
+        Code::BadRequest,
+        Code::BadPath,
+        Code::BadParameter,
+        Code::UnknownParameter,
+        Code::BadCursor,
+        Code::BadBody,
+        Code::BadEncoding,
+        Code::InvalidEvents,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::HostNotAllowed,
+        Code::CrossSite,
+        Code::NotFound,
+        Code::NoSuchRoute,
+        Code::MethodNotAllowed,
+        Code::NotAcceptable,
+        Code::RequestTimeout,
+        Code::IdConflict,
+        Code::EntityConflict,
+        Code::StaleProducer,
+        Code::SequenceGap,
+        Code::PositionLost,
+        Code::TooLarge,
+        Code::UnsupportedMediaType,
+        Code::UnsupportedEncoding,
+        Code::KeyReused,
+        Code::Backlog,
+        Code::Internal,
+        Code::LogDamaged,
+        Code::NotYet,
+        Code::StoreUnavailable,
+        Code::DiskFull,
+        Code::Poisoned,
+        Code::Closing,
+        Code::OutcomeUnknown,
+    ];
+
+    #[test]
+    fn the_page_on_errors_lists_them_all() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let expected = tables();
+        assert!(
+            page.contains(&expected),
+            "docs/errors.md should have:\n{expected}"
+        );
+    }
+
+    #[test]
+    fn codes_are_unique_and_where_the_enum_says() {
+        for entry in CATALOGUE {
+            assert_eq!(
+                CATALOGUE
+                    .iter()
+                    .filter(|other| other.code == entry.code)
+                    .count(),
+                1,
+                "{}",
+                entry.code
+            );
+            assert!(StatusCode::from_u16(entry.status).is_ok(), "{}", entry.code);
+            let retried = matches!(entry.status, 429 | 503);
+            assert_eq!(entry.retry_after.is_some(), retried, "{}", entry.code);
+            assert!(!entry.remedy.is_empty() && !entry.meaning.ends_with('.'));
+        }
+        let spelled = |code: Code| {
+            let mut snake = String::new();
+            for letter in format!("{code:?}").chars() {
+                if letter.is_uppercase() && !snake.is_empty() {
+                    snake.push('_');
+                }
+                snake.extend(letter.to_lowercase());
+            }
+            snake
+        };
+        for code in ALL {
+            assert_eq!(code.entry().code, spelled(code));
+        }
     }
 }
