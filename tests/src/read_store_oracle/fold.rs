@@ -94,29 +94,36 @@ impl State {
         self.ids.get(&(kind, parent, name.to_owned())).copied()
     }
 
-    /// Takes a name: it is an entity from now on, if only a placeholder.
+    /// Takes a name: it is an entity from now on, if only a placeholder. A name may come again with its batch.
     pub(super) fn name(&mut self, named: &NamedEntity) {
         let (id, name) = (named.id, named.name.to_string());
         self.ids
             .insert((named.kind, named.parent, name.clone()), id);
         match named.kind {
             EntityKind::Model => {
-                self.models.insert(id, entity(empty_model(id, name)));
+                self.models
+                    .entry(id)
+                    .or_insert_with(|| entity(empty_model(id, name)));
             }
             EntityKind::Version => {
                 let model = self.models[&named.parent].view.model.clone();
                 let version = empty_version(id, named.parent, model, name);
-                self.versions.insert(id, entity(version));
+                self.versions.entry(id).or_insert_with(|| entity(version));
             }
             EntityKind::Dataset => {
-                self.datasets.insert(id, entity(empty_dataset(id, name)));
+                self.datasets
+                    .entry(id)
+                    .or_insert_with(|| entity(empty_dataset(id, name)));
             }
             EntityKind::Experiment => {
                 self.experiments
-                    .insert(id, entity(empty_experiment(id, name)));
+                    .entry(id)
+                    .or_insert_with(|| entity(empty_experiment(id, name)));
             }
             EntityKind::Run => {
-                self.runs.insert(id, entity(empty_run(id, name)));
+                self.runs
+                    .entry(id)
+                    .or_insert_with(|| entity(empty_run(id, name)));
             }
         }
     }
@@ -314,15 +321,14 @@ impl State {
         let step = fact.step.unwrap_or(fact.epoch.unwrap_or(0.0) as i64);
         let point = MetricPoint {
             step,
-            value: fact.value,
-            epoch: fact.epoch,
+            value: unsigned_zero(fact.value),
+            epoch: fact.epoch.map(unsigned_zero),
             time: place.time,
             log_offset: place.offset,
         };
         let points = self.series.entry(key).or_default();
         let same = |known: &MetricPoint| {
-            let bits = known.value.to_bits() == point.value.to_bits();
-            let equal = bits || known.value.is_nan() && point.value.is_nan();
+            let equal = known.value == point.value || known.value.is_nan() && point.value.is_nan();
             (known.step, known.time) == (point.step, point.time) && equal
         };
         if !points.iter().any(same) {
@@ -356,10 +362,10 @@ impl State {
             model,
             view: Feedback {
                 true_class: fact.true_class,
-                true_value: fact.true_value,
+                true_value: fact.true_value.map(unsigned_zero),
                 correct: fact.correct,
                 label: fact.label,
-                score: fact.score,
+                score: fact.score.map(unsigned_zero),
                 score_name: fact.score_name,
                 feedback_source: fact.feedback_source,
                 time: place.time,
@@ -434,6 +440,15 @@ fn merge<T>(known: &mut Option<T>, given: Option<T>) {
     }
 }
 
+/// The sign of a zero is not kept: databases do not.
+fn unsigned_zero(value: f64) -> f64 {
+    value + 0.0
+}
+
+fn merge_number(known: &mut Option<f64>, given: Option<f64>) {
+    merge(known, given.map(unsigned_zero));
+}
+
 /// A key takes its place behind all others whenever it is set.
 fn set(known: &mut Fields, key: String, value: Option<String>) {
     known.retain(|(name, _)| *name != key);
@@ -475,19 +490,19 @@ fn merge_prediction(known: &mut Prediction, fact: PredictionLogged) {
     merge(&mut known.input, fact.input);
     merge(&mut known.output, fact.output);
     merge(&mut known.predicted_class, fact.predicted_class);
-    merge(&mut known.predicted_value, fact.predicted_value);
-    merge(&mut known.confidence, fact.confidence);
-    merge(&mut known.inference_time_ms, fact.inference_time_ms);
+    merge_number(&mut known.predicted_value, fact.predicted_value);
+    merge_number(&mut known.confidence, fact.confidence);
+    merge_number(&mut known.inference_time_ms, fact.inference_time_ms);
     merge(&mut known.timings, fact.timings);
     merge(&mut known.request_id, fact.request_id);
     merge(&mut known.trace_id, fact.trace_id);
     merge(&mut known.session_id, fact.session_id);
     merge(&mut known.user_id, fact.user_id);
     merge(&mut known.environment, fact.environment);
-    merge(&mut known.sample_rate, fact.sample_rate);
+    merge_number(&mut known.sample_rate, fact.sample_rate);
     merge(&mut known.input_tokens, fact.input_tokens);
     merge(&mut known.output_tokens, fact.output_tokens);
-    merge(
+    merge_number(
         &mut known.time_to_first_token_ms,
         fact.time_to_first_token_ms,
     );
