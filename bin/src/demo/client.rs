@@ -1,20 +1,21 @@
 //! The demo's side of the API: what a user's program would do with any HTTP client.
 //!
-//! Reads ask for everything this client has written: the end of the last write goes along as `at_least`, and where the
+//! Reads ask for everything this client has written: the end of the last write goes along as `at_least`, and while the
 //! store is not there yet, the question is asked again.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How often a read is repeated that asks for more than the store holds. The server waits before it says so.
-const PATIENCE: u32 = 60;
+use crate::client::ServerError;
+
+/// How often a read is asked that wants more than the store holds. The server itself waits before it says so.
+const ATTEMPTS: u32 = 60;
 /// The pause between them.
 const PAUSE: Duration = Duration::from_millis(250);
 /// For a reply; loopback answers at once unless the machine is overwhelmed.
@@ -29,22 +30,13 @@ pub(super) struct Client {
     end: AtomicU64,
 }
 
-/// What became of a write.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Written {
-    /// It was taken, or had been taken before.
-    Taken(Value),
-    /// The entity exists and differs.
-    Conflict,
-}
-
-/// An error as the API tells it (RFC 9457).
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Problem {
-    title: String,
-    detail: String,
-    code: String,
+/// What became of a call that creates something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Created {
+    /// It is there as the call says.
+    Yes,
+    /// It was there before, and differs.
+    Differs,
 }
 
 impl Client {
@@ -69,112 +61,95 @@ impl Client {
     }
 
     /// Writes to a path of the unified API.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.taken(Method::POST, path, body).await
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ServerError> {
+        self.write(self.request(Method::POST, path).json(body), path)
+            .await
     }
 
     /// Sets what a path names.
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        self.taken(Method::PUT, path, body).await
-    }
-
-    /// Writes, where an entity of that name may be there already.
-    pub(super) async fn create(&self, path: &str, body: &Value) -> Result<Written> {
-        let request = self.request(Method::POST, path).json(body);
-        let response = send(request, &Method::POST, path).await?;
-        if response.status() == StatusCode::CONFLICT {
-            return Ok(Written::Conflict);
-        }
-        let reply = reply(response, &Method::POST, path).await?;
-        self.remember(&reply);
-        Ok(Written::Taken(reply))
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, ServerError> {
+        self.write(self.request(Method::PUT, path).json(body), path)
+            .await
     }
 
     /// Appends events, one JSON object a line.
-    pub(super) async fn append(&self, ndjson: String) -> Result<Value> {
+    pub(super) async fn append(&self, ndjson: String) -> Result<Value, ServerError> {
         let path = "/v1/events";
         let request = self
             .request(Method::POST, path)
             .header("content-type", "application/x-ndjson")
             .body(ndjson);
-        let reply: Value = reply(
-            send(request, &Method::POST, path).await?,
-            &Method::POST,
-            path,
-        )
-        .await?;
-        self.remember(&reply);
-        Ok(reply)
+        self.write(request, path).await
     }
 
-    /// Reads, as fresh as the last write; none if there is no such thing.
-    pub(super) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+    /// Creates something that may be there already.
+    pub(super) async fn create(&self, path: &str, body: &Value) -> Result<Created, ServerError> {
+        match self.post(path, body).await {
+            Ok(_) => Ok(Created::Yes),
+            Err(ServerError::Refused { status, .. }) if status == StatusCode::CONFLICT => {
+                Ok(Created::Differs)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads, as fresh as the last write.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServerError> {
         let joint = if path.contains('?') { '&' } else { '?' };
         let fresh = format!("{path}{joint}at_least={}", self.end.load(Ordering::Relaxed));
-        for _ in 0..PATIENCE {
-            let response = send(self.request(Method::GET, &fresh), &Method::GET, path).await?;
-            match response.status() {
-                StatusCode::NOT_FOUND => return Ok(None),
-                StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(PAUSE).await,
-                _ => return reply(response, &Method::GET, path).await.map(Some),
+        let mut attempt = 1;
+        loop {
+            match answer(self.request(Method::GET, &fresh), path).await {
+                Err(ServerError::Refused { status, .. })
+                    if status == StatusCode::SERVICE_UNAVAILABLE && attempt < ATTEMPTS =>
+                {
+                    tokio::time::sleep(PAUSE).await;
+                    attempt += 1;
+                }
+                answer => return answer,
             }
         }
-        bail!("GET {path}: the store does not keep up with the log")
     }
 
-    /// Reads what is there.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.find(path)
-            .await?
-            .with_context(|| format!("GET {path}: not found, though it was written"))
-    }
-
-    async fn taken(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
-        let request = self.request(method.clone(), path).json(body);
-        let reply: Value = reply(send(request, &method, path).await?, &method, path).await?;
-        self.remember(&reply);
+    async fn write(&self, request: RequestBuilder, path: &str) -> Result<Value, ServerError> {
+        let reply: Value = answer(request, path).await?;
+        if let Some(end) = reply.get("end_offset").and_then(Value::as_u64) {
+            self.end.fetch_max(end, Ordering::Relaxed);
+        }
         Ok(reply)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }
-
-    fn remember(&self, reply: &Value) {
-        if let Some(end) = reply.get("end_offset").and_then(Value::as_u64) {
-            self.end.fetch_max(end, Ordering::Relaxed);
-        }
-    }
-}
-
-async fn send(request: RequestBuilder, method: &Method, path: &str) -> Result<Response> {
-    request
-        .send()
-        .await
-        .with_context(|| format!("{method} {path}: no answer"))
 }
 
 /// The body of a good answer; what the problem says of a bad one.
-async fn reply<T: DeserializeOwned>(response: Response, method: &Method, path: &str) -> Result<T> {
-    let status = response.status();
-    let body = response
-        .bytes()
+async fn answer<T: DeserializeOwned>(
+    request: RequestBuilder,
+    path: &str,
+) -> Result<T, ServerError> {
+    let (status, body) = exchange(request)
         .await
-        .with_context(|| format!("{method} {path}: the answer broke off"))?;
+        .map_err(|source| ServerError::Unreachable {
+            what: path.to_owned(),
+            source: source.without_url(),
+        })?;
     if !status.is_success() {
-        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
-        bail!("{method} {path}: {status}{}", problem.in_words());
+        return Err(ServerError::Refused {
+            what: path.to_owned(),
+            status,
+            problem: serde_json::from_slice(&body).unwrap_or_default(),
+        });
     }
-    serde_json::from_slice(&body)
-        .with_context(|| format!("{method} {path}: the answer is not what was expected"))
+    serde_json::from_slice(&body).map_err(|source| ServerError::Malformed {
+        what: path.to_owned(),
+        source,
+    })
 }
 
-impl Problem {
-    fn in_words(&self) -> String {
-        [&self.code, &self.title, &self.detail]
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .map(|text| format!(": {text}"))
-            .collect()
-    }
+async fn exchange(request: RequestBuilder) -> reqwest::Result<(StatusCode, Vec<u8>)> {
+    let response: Response = request.send().await?;
+    let status = response.status();
+    Ok((status, response.bytes().await?.into()))
 }

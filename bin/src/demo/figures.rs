@@ -7,12 +7,13 @@ pub(super) fn percent(share: f64) -> String {
 
 /// A time given in milliseconds, in the unit that suits it.
 pub(super) fn duration(milliseconds: f64) -> String {
-    match milliseconds {
-        ms if ms < 0.1 => format!("{:.1} µs", ms * 1e3),
-        ms if ms < 1.0 => format!("{:.0} µs", ms * 1e3),
-        ms if ms < 1e3 => format!("{ms:.1} ms"),
-        ms => format!("{:.1} s", ms / 1e3),
-    }
+    let (value, unit) = match milliseconds {
+        ms if ms < 1.0 => (ms * 1e3, "µs"),
+        ms if ms < 1e3 => (ms, "ms"),
+        ms => (ms / 1e3, "s"),
+    };
+    let decimals = usize::from(value < 100.0);
+    format!("{value:.decimals$} {unit}")
 }
 
 /// What is not known is a dash.
@@ -58,8 +59,11 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_people_read_them() {
-        let durations = [0.0021, 0.2345, 12.34, 1234.5].map(duration);
-        assert_eq!(durations, ["2.1 µs", "234 µs", "12.3 ms", "1.2 s"]);
+        let durations = [0.0021, 0.2345, 12.34, 850.3, 1234.5].map(duration);
+        assert_eq!(
+            durations,
+            ["2.1 µs", "234 µs", "12.3 ms", "850 ms", "1.2 s"]
+        );
         assert_eq!(percent(0.9645), "96.5 %");
         assert_eq!(or_dash(None, percent), "–");
     }

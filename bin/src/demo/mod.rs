@@ -13,7 +13,7 @@
 //! # A second time
 //! The directory may hold an earlier demo. Model, dataset and experiment are merged into what is there. Runs are new.
 //! Training gives the same weights, so the versions exist already and stay as they are; their predictions have ids of
-//! their own run and add up.
+//! their own run and add up. The comparison covers what this demo served.
 
 mod client;
 mod digits;
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use modelog_engine::SystemClock;
+use modelog_engine::{Clock, SystemClock};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -112,13 +112,17 @@ async fn tell(options: &DemoOptions, address: SocketAddr) -> Result<()> {
     }
 
     heading("Serving images that neither version has seen, then telling the true labels")?;
+    let since = clock.now();
     let service = record::service(&client, clock, &trained, &digits.test).await?;
     report::served(&service, digits.test.len())?;
 
-    let findings = readback::findings(&client).await?;
-    report::findings(&findings)?;
-    crown(&client, findings.comparison.winner()).await?;
-    close(options, &client, &trained)
+    report::runs(&readback::runs(&client).await?)?;
+    let path = readback::comparison_path(since);
+    let comparison = readback::comparison(&client, &path).await?;
+    report::comparison(&comparison)?;
+    crown(&client, comparison.winner()).await?;
+    report::totals(&readback::totals(&client).await?)?;
+    close(options, &client, &path, &trained)
 }
 
 fn open(digits: &Digits, client: &Client, options: &DemoOptions) -> Result<()> {
@@ -147,7 +151,12 @@ async fn crown(client: &Client, winner: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn close(options: &DemoOptions, client: &Client, trained: &[record::Trained]) -> Result<()> {
+fn close(
+    options: &DemoOptions,
+    client: &Client,
+    comparison: &str,
+    trained: &[record::Trained],
+) -> Result<()> {
     let newest = trained.last().context("two versions were trained")?;
     // Without an address of our choice, the API comes back where `serve` puts it.
     let listen = options.listen.filter(|listen| listen.port() != 0);
@@ -161,6 +170,7 @@ fn close(options: &DemoOptions, client: &Client, trained: &[record::Trained]) ->
         base: &base,
         listen: listen.map(|listen| listen.to_string()),
         serving: options.serve,
+        comparison,
         run: &newest.run,
         version: newest.candidate.version,
     })?;

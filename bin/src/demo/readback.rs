@@ -1,6 +1,7 @@
 //! What the server answers about all that was recorded: nothing printed at the end comes from the demo's own memory.
 
 use anyhow::Result;
+use modelog_engine::Timestamp;
 use serde::Deserialize;
 
 use super::client::Client;
@@ -9,14 +10,12 @@ use super::record::{CANDIDATES, EXPERIMENT, MODEL};
 /// How many of the newest runs are shown.
 const RUNS: usize = 6;
 
-/// Everything that is printed at the end.
+/// The newest runs.
 #[derive(Debug)]
-pub(super) struct Findings {
-    pub(super) runs: Vec<RunInShort>,
-    /// Runs of the experiment that are not among them.
-    pub(super) more_runs: bool,
-    pub(super) comparison: Comparison,
-    pub(super) totals: Totals,
+pub(super) struct Runs {
+    pub(super) newest: Vec<RunInShort>,
+    /// Whether there are older ones.
+    pub(super) more: bool,
 }
 
 /// A run with its final metrics.
@@ -47,7 +46,6 @@ struct List<T> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Run {
     pub(super) run: String,
-    pub(super) name: Option<String>,
     pub(super) version: Option<String>,
     pub(super) status: Option<String>,
 }
@@ -78,25 +76,24 @@ pub(super) struct Totals {
     pub(super) metric_points: u64,
     pub(super) predictions: u64,
     pub(super) feedback: u64,
-    pub(super) feedback_unmatched: u64,
 }
 
-/// Asks for everything that is printed at the end.
-pub(super) async fn findings(client: &Client) -> Result<Findings> {
-    let runs: List<Run> = client
+/// The experiment's newest runs.
+pub(super) async fn runs(client: &Client) -> Result<Runs> {
+    let page: List<Run> = client
         .get(&format!("/v1/runs?experiment={EXPERIMENT}&limit={RUNS}"))
         .await?;
-    let more_runs = runs.next_cursor.is_some();
-    let mut in_short = Vec::new();
-    for run in runs.items {
-        in_short.push(run_in_short(client, run).await?);
+    let more = page.next_cursor.is_some();
+    let mut newest = Vec::new();
+    for run in page.items {
+        newest.push(run_in_short(client, run).await?);
     }
-    Ok(Findings {
-        runs: in_short,
-        more_runs,
-        comparison: comparison(client).await?,
-        totals: client.get("/v1/stats").await?,
-    })
+    Ok(Runs { newest, more })
+}
+
+/// Counts over everything.
+pub(super) async fn totals(client: &Client) -> Result<Totals> {
+    Ok(client.get("/v1/stats").await?)
 }
 
 async fn run_in_short(client: &Client, run: Run) -> Result<RunInShort> {
@@ -115,11 +112,10 @@ async fn run_in_short(client: &Client, run: Run) -> Result<RunInShort> {
     };
     let (train, validation) = (finals("train"), finals("val"));
     let epochs = series.items.iter().map(|series| series.last.step).max();
-    // A run that was stopped before its first epoch has no curve.
-    let curve: Option<Series> = client.find(&format!("{metrics}/loss?split=val")).await?;
+    let curve: Series = client.get(&format!("{metrics}/loss?split=val")).await?;
     let curve = curve
+        .points
         .iter()
-        .flat_map(|series| &series.points)
         .filter_map(|point| point.value.as_f64())
         .collect();
     Ok(RunInShort {
@@ -146,7 +142,6 @@ pub(super) struct Side {
     pub(super) version: String,
     pub(super) predictions: u64,
     pub(super) labelled: u64,
-    pub(super) correct: u64,
     pub(super) label_coverage: Option<f64>,
     pub(super) accuracy: Option<f64>,
     pub(super) accuracy_interval: Option<Interval>,
@@ -200,10 +195,14 @@ impl Comparison {
     }
 }
 
-/// Compares the two versions.
-pub(super) async fn comparison(client: &Client) -> Result<Comparison> {
+/// Where the two versions are compared, from a moment on. The same images answered once more are no new evidence, so an
+/// earlier demo is left out.
+pub(super) fn comparison_path(since: Timestamp) -> String {
     let [older, newer] = CANDIDATES.map(|candidate| candidate.version);
-    client
-        .get(&format!("/v1/compare?a={MODEL}@{newer}&b={MODEL}@{older}"))
-        .await
+    format!("/v1/compare?a={MODEL}@{newer}&b={MODEL}@{older}&since={since}")
+}
+
+/// Compares the two versions.
+pub(super) async fn comparison(client: &Client, path: &str) -> Result<Comparison> {
+    Ok(client.get(path).await?)
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::client::{Client, Written};
+use super::client::{Client, Created};
 use super::digits::{Digit, Digits, SPLIT_SEED, sha256};
 use super::network::{Network, Score, argmax};
 use super::training::{Epoch, Settings, train};
@@ -308,7 +308,7 @@ async fn register(
         "signature": {"inputs": "64 integers from 0 to 16", "outputs": "10 probabilities"},
         "run": run,
     });
-    if let Written::Taken(_) = client.create(&versions, &body).await? {
+    if client.create(&versions, &body).await? == Created::Yes {
         return Ok(None);
     }
     let version = candidate.version;

@@ -6,10 +6,10 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use super::figures::{duration, or_dash, percent, quoted, sparkline};
-use super::readback::{Comparison, Difference, Findings, Interval, RunInShort, Shift};
+use super::readback::{Comparison, Difference, Interval, RunInShort, Runs, Shift, Side, Totals};
 use super::record::{MODEL, Service, Trained};
 use crate::output::thousands;
 
@@ -32,19 +32,26 @@ pub(super) fn heading(text: &str) -> io::Result<()> {
 pub(super) fn trained(trained: &Trained) -> io::Result<()> {
     let candidate = trained.candidate;
     say(format_args!(
-        "  {}  {:<26} {} epochs in {:<8} run {}",
+        "  {}  {:<27}{} epochs in {:<9}run {}",
         candidate.version,
         candidate.title,
         candidate.settings.epochs,
         duration(trained.took.as_secs_f64() * 1e3),
-        trained.run,
+        ending(&trained.run),
     ))?;
     match &trained.made_by {
         None => Ok(()),
         Some(run) => say(format_args!(
-            "      the same weights as those of run {run}: the version stays as it is"
+            "      the same weights as in run {}: the version stays as it is",
+            ending(run)
         )),
     }
+}
+
+/// Enough of a run's name to tell it from others: names given by the server begin with the time.
+fn ending(run: &str) -> String {
+    let start = run.char_indices().rev().nth(5).map_or(0, |(at, _)| at);
+    format!("…{}", &run[start..])
 }
 
 /// How the test images were served.
@@ -59,19 +66,136 @@ pub(super) fn served(service: &Service, images: usize) -> io::Result<()> {
     ))
 }
 
-/// Everything the server said.
-pub(super) fn findings(findings: &Findings) -> io::Result<()> {
+/// The runs with their final metrics.
+pub(super) fn runs(runs: &Runs) -> io::Result<()> {
     heading("Runs, newest first (GET /v1/runs, /v1/runs/{run}/metrics)")?;
-    say(runs(&findings.runs))?;
-    if findings.more_runs {
+    let mut table = table(&[
+        "\nrun",
+        "\nstatus",
+        "\nepochs",
+        "loss\ntrain",
+        "\nvalid.",
+        "accuracy\ntrain",
+        "\nvalid.",
+        "loss by epoch\nvalid.",
+    ]);
+    for RunInShort {
+        run,
+        epochs,
+        train,
+        validation,
+        curve,
+    } in &runs.newest
+    {
+        let version = run.version.as_deref().unwrap_or_default();
+        let loss = |loss| or_dash(loss, |loss| format!("{loss:.3}"));
+        table.add_row([
+            format!("{version} {}", ending(&run.run)),
+            run.status.clone().unwrap_or_default(),
+            epochs.to_string(),
+            loss(train.loss),
+            loss(validation.loss),
+            or_dash(train.accuracy, percent),
+            or_dash(validation.accuracy, percent),
+            sparkline(curve, 13),
+        ]);
+    }
+    align_right(&mut table, 2..=6);
+    say(table)?;
+    if runs.more {
         say("  and older ones")?;
     }
-    let comparison = &findings.comparison;
+    Ok(())
+}
+
+/// The two versions side by side, and what follows.
+pub(super) fn comparison(comparison: &Comparison) -> io::Result<()> {
     heading("Which version is better? (GET /v1/compare)")?;
     say(versions(comparison))?;
-    say(verdict(comparison))?;
-    let totals = &findings.totals;
-    heading("The log (GET /v1/stats)")?;
+    let level = comparison.method.level * 100.0;
+    say(match comparison.winner() {
+        Some(version) => format!(
+            "  Winner: {version}. At {level:.0} %, the interval of the difference leaves out 0."
+        ),
+        None => format!("  No winner: at {level:.0} %, the interval of the difference holds 0."),
+    })?;
+    let method = &comparison.method;
+    say(format_args!(
+        "  Shares by the {}, their difference by the",
+        method.share_interval
+    ))?;
+    say(format_args!("  {}.", method.share_difference))
+}
+
+fn versions(comparison: &Comparison) -> Table {
+    let (older, newer, difference) = (&comparison.b, &comparison.a, &comparison.difference);
+    let mut table = table(&["", &older.version, &newer.version, "difference"]);
+    let mut row = |name: &str, older: String, newer: String, difference: String| {
+        table.add_row([name.to_owned(), older, newer, difference]);
+    };
+    let mut both = |name: &str, what: fn(&Side) -> String, difference: String| {
+        row(name, what(older), what(newer), difference);
+    };
+    both(
+        "predictions",
+        |side| thousands(side.predictions),
+        String::new(),
+    );
+    both(
+        "inference time, p50",
+        |side| or_dash(side.latency_ms_p50, duration),
+        shift(difference.latency_ms_p50),
+    );
+    both(
+        "                p95",
+        |side| or_dash(side.latency_ms_p95, duration),
+        shift(difference.latency_ms_p95),
+    );
+    both(
+        "                p99",
+        |side| or_dash(side.latency_ms_p99, duration),
+        shift(difference.latency_ms_p99),
+    );
+    both(
+        "mean confidence",
+        |side| or_dash(side.confidence_mean, percent),
+        points(difference.confidence_mean),
+    );
+    both(
+        "labelled",
+        |side| {
+            let coverage = or_dash(side.label_coverage, percent);
+            format!("{} ({coverage})", thousands(side.labelled))
+        },
+        String::new(),
+    );
+    both(
+        "accuracy",
+        |side| or_dash(side.accuracy, percent),
+        points(difference.accuracy),
+    );
+    both(
+        "            between",
+        |side| {
+            let interval = side.accuracy_interval;
+            interval.map_or_else(String::new, |Interval { lower, upper }| {
+                format!("{:.1} and {:.1} %", lower * 100.0, upper * 100.0)
+            })
+        },
+        difference
+            .accuracy
+            .and_then(|difference| difference.interval)
+            .map_or_else(String::new, |Interval { lower, upper }| {
+                format!("{:+.1} and {:+.1} pp", lower * 100.0, upper * 100.0)
+            }),
+    );
+    align_right(&mut table, 1..=3);
+    table
+}
+
+/// Counts over everything.
+pub(super) fn totals(totals: &Totals) -> io::Result<()> {
+    heading("In the log (GET /v1/stats)")?;
     say(format_args!(
         "  {} events: {} metric points, {} predictions, {} labels",
         thousands(totals.events),
@@ -81,152 +205,20 @@ pub(super) fn findings(findings: &Findings) -> io::Result<()> {
     ))
 }
 
-fn runs(runs: &[RunInShort]) -> Table {
-    let mut table = table(&[
-        "run",
-        "version",
-        "status",
-        "epochs",
-        "loss\ntrain",
-        "\nvalid.",
-        "accuracy\ntrain",
-        "\nvalid.",
-        "loss by epoch\nvalid.",
-    ]);
-    for run in runs {
-        let name: String = run.run.run.chars().rev().take(6).collect();
-        let name: String = name.chars().rev().collect();
-        let loss = |loss| or_dash(loss, |loss| format!("{loss:.3}"));
-        table.add_row([
-            format!("…{name}"),
-            run.run.version.clone().unwrap_or_default(),
-            run.run.status.clone().unwrap_or_default(),
-            run.epochs.to_string(),
-            loss(run.train.loss),
-            loss(run.validation.loss),
-            or_dash(run.train.accuracy, percent),
-            or_dash(run.validation.accuracy, percent),
-            sparkline(&run.curve, 13),
-        ]);
-    }
-    align_right(&mut table, 3..=7);
-    table
-}
-
-fn versions(comparison: &Comparison) -> Table {
-    let (older, newer, difference) = (&comparison.b, &comparison.a, &comparison.difference);
-    let mut table = table(&[
-        "",
-        &older.version,
-        &newer.version,
-        &format!("{} less {}", newer.version, older.version),
-    ]);
-    let both = |older: String, newer: String, difference: String| [older, newer, difference];
-    let shift = |shift: Option<Shift>| or_dash(shift.map(|shift| shift.value), signed_duration);
-    let mut row = |name: &str, cells: [String; 3]| {
-        table.add_row([&[name.to_owned()], &cells[..]].concat());
-    };
-    row(
-        "predictions",
-        both(
-            thousands(older.predictions),
-            thousands(newer.predictions),
-            String::new(),
-        ),
-    );
-    for (name, older, newer, difference) in [
-        (
-            "inference time, p50",
-            older.latency_ms_p50,
-            newer.latency_ms_p50,
-            difference.latency_ms_p50,
-        ),
-        (
-            "p95",
-            older.latency_ms_p95,
-            newer.latency_ms_p95,
-            difference.latency_ms_p95,
-        ),
-        (
-            "p99",
-            older.latency_ms_p99,
-            newer.latency_ms_p99,
-            difference.latency_ms_p99,
-        ),
-    ] {
-        let name = format!("{name:>19}");
-        row(
-            &name,
-            both(
-                or_dash(older, duration),
-                or_dash(newer, duration),
-                shift(difference),
-            ),
-        );
-    }
-    row(
-        "mean confidence",
-        both(
-            or_dash(older.confidence_mean, percent),
-            or_dash(newer.confidence_mean, percent),
-            points(difference.confidence_mean),
-        ),
-    );
-    let labelled = |side: &super::readback::Side| {
-        format!(
-            "{} ({})",
-            thousands(side.labelled),
-            or_dash(side.label_coverage, |share| format!(
-                "{:.0} %",
-                share * 100.0
-            ))
-        )
-    };
-    row(
-        "labelled",
-        both(labelled(older), labelled(newer), String::new()),
-    );
-    row(
-        "classified rightly",
-        both(
-            thousands(older.correct),
-            thousands(newer.correct),
-            String::new(),
-        ),
-    );
-    row(
-        "accuracy",
-        both(
-            with_interval(older.accuracy, older.accuracy_interval),
-            with_interval(newer.accuracy, newer.accuracy_interval),
-            points(difference.accuracy),
-        ),
-    );
-    align_right(&mut table, 1..=3);
-    table
-}
-
-fn verdict(comparison: &Comparison) -> String {
-    let verdict = match comparison.winner() {
-        Some(version) => format!(
-            "  Winner: {version}. Chance alone does not explain the difference in accuracy."
-        ),
-        None => "  No winner: chance alone could explain the difference in accuracy.".into(),
-    };
-    let method = &comparison.method;
-    format!(
-        "{verdict}\n  Intervals hold at {:.0} %: {};\n  {}.",
-        method.level * 100.0,
-        method.share_interval,
-        method.share_difference
-    )
-}
-
 fn table(header: &[&str]) -> Table {
+    const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
+    const STYLE: TableStyle = TableStyle::new()
+        .top_border(RULE)
+        .header_lines(BLANK)
+        .header_separator(RULE)
+        .content_lines(BLANK)
+        .bottom_border(RULE);
+    const BLANK: ContentLineStyle = ContentLineStyle::new(' ', ' ', ' ');
     let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_FULL_CONDENSED)
-        .set_header(header.iter().copied());
+    table.load_style(STYLE).set_header(header.iter().copied());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     table
 }
 
@@ -238,32 +230,20 @@ fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     }
 }
 
-fn with_interval(share: Option<f64>, interval: Option<Interval>) -> String {
-    let share = or_dash(share, percent);
-    match interval {
-        None => share,
-        Some(Interval { lower, upper }) => {
-            format!("{share} [{:.1}, {:.1}]", lower * 100.0, upper * 100.0)
-        }
-    }
-}
-
 /// A difference of shares, in percentage points.
 fn points(difference: Option<Difference>) -> String {
-    let Some(Difference { value, interval }) = difference else {
-        return "–".into();
-    };
-    let value = format!("{:+.1} pp", value * 100.0);
-    match interval {
-        None => value,
-        Some(Interval { lower, upper }) => {
-            format!("{value} [{:+.1}, {:+.1}]", lower * 100.0, upper * 100.0)
-        }
-    }
+    or_dash(difference.map(|difference| difference.value), |value| {
+        format!("{:+.1} pp", value * 100.0)
+    })
+}
+
+/// A difference of latencies.
+fn shift(shift: Option<Shift>) -> String {
+    or_dash(shift.map(|shift| shift.value), signed_duration)
 }
 
 fn signed_duration(milliseconds: f64) -> String {
-    let sign = if milliseconds < 0.0 { '−' } else { '+' };
+    let sign = if milliseconds < 0.0 { '-' } else { '+' };
     format!("{sign}{}", duration(milliseconds.abs()))
 }
 
@@ -277,9 +257,11 @@ pub(super) struct Whereabouts<'a> {
     pub(super) listen: Option<String>,
     /// Whether the API stays up.
     pub(super) serving: bool,
+    /// The comparison that was shown.
+    pub(super) comparison: &'a str,
     /// A run to look at.
     pub(super) run: &'a str,
-    /// A prediction to look at.
+    /// A version to look at.
     pub(super) version: &'a str,
 }
 
@@ -293,13 +275,14 @@ pub(super) fn outlook(place: &Whereabouts<'_>) -> io::Result<()> {
     let database = quoted(&place.data.join("sqlite/modelog.db").to_string_lossy());
     let (base, run, version) = (place.base, place.run, place.version);
     heading("Try next")?;
-    let mut try_out = |what: &str, command: &str| say(format_args!("\n  # {what}\n  {command}"));
+    let try_out = |what: &str, command: &str| say(format_args!("\n  # {what}\n  {command}"));
     try_out(
         &format!("what {version} takes for what"),
         &format!(
-            "sqlite3 -box {database} \"SELECT true_class, predicted_class, count(*) AS times \\\n    \
-             FROM prediction_details WHERE version = '{version}' AND NOT correct \\\n    \
-             GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 5\""
+            "sqlite3 -box {database} \"\n    \
+             SELECT true_class, predicted_class, count(*) AS times FROM prediction_details\n    \
+             WHERE version = '{version}' AND NOT correct\n    \
+             GROUP BY true_class, predicted_class ORDER BY times DESC LIMIT 5\""
         ),
     )?;
     try_out(
@@ -323,10 +306,7 @@ pub(super) fn outlook(place: &Whereabouts<'_>) -> io::Result<()> {
         )?;
     }
     for (what, path) in [
-        (
-            "which version is better",
-            format!("/v1/compare?a={MODEL}@v2&b={MODEL}@v1"),
-        ),
+        ("which version is better", place.comparison.to_owned()),
         (
             "a learning curve",
             format!("/v1/runs/{run}/metrics/loss?split=val"),
