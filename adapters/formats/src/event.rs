@@ -75,7 +75,8 @@ struct Reading<'r, 'a> {
     known: Known<'a>,
     /// Whether `type` has been met.
     typed: bool,
-    /// What the producer gave as `extra`.
+    /// Whether `extra` has been met, and the object the producer gave.
+    extra_met: bool,
     extra: Option<&'a str>,
 }
 
@@ -117,6 +118,7 @@ impl<'o> EventReader<'o> {
                 spot,
                 known,
                 typed: known.kind.is_some(),
+                extra_met: false,
                 extra: None,
             };
             let outcome = self.read(reading, &mut order);
@@ -244,7 +246,7 @@ impl<'o> EventReader<'o> {
         let first = scan.peek();
         let written = match (ty, first) {
             (_, Some(b'n')) => {
-                scan.word("null")?;
+                in_field(scan.word("null"), row, column)?;
                 row.null(column)
             }
             (
@@ -275,11 +277,11 @@ impl<'o> EventReader<'o> {
                 }
             }
             (FieldType::Bool, Some(b't')) => {
-                scan.word("true")?;
+                in_field(scan.word("true"), row, column)?;
                 row.boolean(column, true)
             }
             (FieldType::Bool, Some(b'f')) => {
-                scan.word("false")?;
+                in_field(scan.word("false"), row, column)?;
                 row.boolean(column, false)
             }
             (FieldType::Time, Some(b'"')) => {
@@ -449,7 +451,9 @@ impl<'o> EventReader<'o> {
             scan, spot, kind, ..
         } = reading;
         let at = scan.at();
-        let value = scan.value(spot.depth)?;
+        let value = scan
+            .value(spot.depth)
+            .map_err(|fault| fault.in_field(key.raw))?;
         let name = unescaped(key, &mut self.scratch);
         if self.options.strict {
             let message = format!("{kind} has no field {:?}", shown(name));
@@ -469,22 +473,24 @@ impl<'o> EventReader<'o> {
     #[cold]
     fn extra(&mut self, reading: &mut Reading<'_, '_>, key_at: usize) -> Faulty<()> {
         let at = reading.scan.at();
-        if reading.row.is_stated(schema::EXTRA) {
+        if reading.extra_met {
             return Err(repeated("extra", key_at));
         }
-        let stated = reading.row.null(schema::EXTRA);
-        let value = reading.scan.value(reading.spot.depth)?;
+        reading.extra_met = true;
+        let value = in_field(
+            reading.scan.value(reading.spot.depth),
+            &reading.row,
+            schema::EXTRA,
+        )?;
         reading.extra = match value.as_bytes() {
             [b'{', ..] => Some(value),
             b"null" => None,
             _ => {
-                return Err(Fault::of_field(
-                    reading.row.wrong_type(schema::EXTRA, json_type(value)),
-                    at,
-                ));
+                let error = reading.row.wrong_type(schema::EXTRA, json_type(value));
+                return Err(Fault::of_field(error, at));
             }
         };
-        stated.map_err(|error| Fault::of_field(error, at))
+        Ok(())
     }
 
     /// What concerns the event as a whole.

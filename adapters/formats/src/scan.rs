@@ -283,8 +283,7 @@ impl<'a> Scanner<'a> {
             return Err(self.unexpected("a digit"));
         }
         if digits > 1 && self.text.as_bytes()[first] == b'0' {
-            self.at = first + 1;
-            return Err(self.unexpected("no digit after a leading 0"));
+            return Err(Fault::new(Code::BadJson, start, "a number has a leading 0"));
         }
         let mut integer = true;
         let mut fraction_digits = 0;
@@ -562,3 +561,6 @@ fn unicode_escape(bytes: &[u8], at: usize) -> Faulty<(char, usize)> {
         Some(code) => Ok((char::from_u32(code).ok_or_else(unpaired)?, at + 6)),
     }
 }
+
+#[cfg(test)]
+mod tests;

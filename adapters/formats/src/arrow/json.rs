@@ -120,10 +120,9 @@ fn list(items: &ArrayRef, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// The key of a map's entry; a null key, which the standard forbids, is an empty one.
+/// The key of a map's entry.
 fn text(array: &ArrayRef, row: usize) -> &str {
     match array.data_type() {
-        _ if array.is_null(row) => "",
         DataType::Utf8 => array.as_string::<i32>().value(row),
         DataType::LargeUtf8 => array.as_string::<i64>().value(row),
         _ => array.as_string_view().value(row),

@@ -20,7 +20,6 @@ use crate::error::{Code, Fault, Faulty};
 
 /// What files begin and end with; between lies a stream.
 const FILE_MAGIC: &[u8] = b"ARROW1";
-const FILE_START_BYTES: usize = 8;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 /// LZ4 cannot make more than this out of a byte.
 const LZ4_RATIO_MAX: usize = 255;
@@ -57,10 +56,21 @@ struct Message<'b> {
 impl<'b> Stream<'b> {
     /// Reads the schema.
     pub(super) fn open(bytes: &'b [u8], budget: usize) -> Faulty<Self> {
-        let is_file = bytes.starts_with(FILE_MAGIC) && bytes.len() >= FILE_START_BYTES;
+        let is_file = bytes.starts_with(FILE_MAGIC);
+        // Zeros fill the start of a file up to where its writer aligns messages.
+        let padded = |magic: &[u8]| {
+            bytes[magic.len()..]
+                .iter()
+                .take_while(|byte| **byte == 0)
+                .count()
+        };
         let mut stream = Self {
             bytes,
-            at: if is_file { FILE_START_BYTES } else { 0 },
+            at: if is_file {
+                FILE_MAGIC.len() + padded(FILE_MAGIC)
+            } else {
+                0
+            },
             is_file,
             columns: Vec::new(),
             kind: None,
@@ -265,11 +275,17 @@ impl BodyReader<'_, '_> {
             return Ok(Arc::new(NullArray::new(len)));
         }
         let nulls = self.buffer()?;
+        // The builder would panic.
+        if has_nulls && nulls.len() < len.div_ceil(8) {
+            return Err(self
+                .stream
+                .broken("a column says less about nulls than it has rows"));
+        }
         let mut builder = ArrayData::builder(shape.array_type())
             .len(len)
             .null_bit_buffer(has_nulls.then_some(nulls));
         if let Some(dictionary) = &shape.dictionary {
-            builder = builder.add_buffer(self.buffer()?);
+            builder = builder.add_buffer(whole(self.buffer()?, width(&dictionary.keys)));
             let values = match self.stream.dictionaries.get(&dictionary.id) {
                 Some(values) => Arc::clone(values),
                 // It may be left out where every key is null.
@@ -277,8 +293,10 @@ impl BodyReader<'_, '_> {
             };
             builder = builder.add_child_data(values.to_data());
         } else {
-            for _ in 0..self.own_buffers(&shape.data_type)? {
-                builder = builder.add_buffer(self.buffer()?);
+            for at in 0..self.own_buffers(&shape.data_type)? {
+                let buffer = self.buffer()?;
+                let width = if at == 0 { width(&shape.data_type) } else { 1 };
+                builder = builder.add_buffer(whole(buffer, width));
             }
             for child in &shape.children {
                 builder = builder.add_child_data(self.array(child)?.to_data());
@@ -385,5 +403,21 @@ impl BodyReader<'_, '_> {
             Ok(read) if read == length => Ok(Buffer::from_vec(out)),
             _ => Err(damaged(self.stream)),
         }
+    }
+}
+
+/// A buffer without what is left over of its last element, of which the checks of `arrow-data` take no account.
+fn whole(buffer: Buffer, width: usize) -> Buffer {
+    let length = buffer.len() - buffer.len() % width;
+    buffer.slice_with_length(0, length)
+}
+
+/// How many bytes an element of an array's first buffer takes.
+fn width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Utf8 | DataType::List(_) | DataType::Map(_, _) => size_of::<i32>(),
+        DataType::LargeUtf8 | DataType::LargeList(_) => size_of::<i64>(),
+        DataType::Utf8View => size_of::<u128>(),
+        other => other.primitive_width().unwrap_or(1),
     }
 }

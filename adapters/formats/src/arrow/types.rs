@@ -124,7 +124,10 @@ fn shape(field: arrow_ipc::Field<'_>, column: &str, top: bool) -> Faulty<Shape> 
     if field.type_type() == Type::Null && top {
         return Ok(scalar(DataType::Null));
     }
-    let children = children()?;
+    let mut children = children()?;
+    if let (Type::Map, [(_, entries)]) = (field.type_type(), &mut children[..]) {
+        with_keys(entries);
+    }
     let data_type = nested_type(field, &children)
         .ok_or_else(|| unsupported(column, &format!("values of the type {found}")))?;
     Ok(Shape {
@@ -190,14 +193,26 @@ fn nested_type(field: arrow_ipc::Field<'_>, children: &[(String, Shape)]) -> Opt
         (Type::Struct_, [_, ..]) => Some(DataType::Struct(
             children.iter().map(child).collect::<Fields>(),
         )),
-        (Type::Map, [entries]) => {
-            let sound = match &entries.1.data_type {
+        (Type::Map, [(name, entries)]) => {
+            let sound = match &entries.data_type {
                 DataType::Struct(fields) if fields.len() == 2 => is_text(fields[0].data_type()),
                 _ => false,
             };
-            sound.then(|| DataType::Map(child(entries), false))
+            let entries = Arc::new(Field::new(name, entries.array_type(), false));
+            sound.then(|| DataType::Map(entries, false))
         }
         _ => None,
+    }
+}
+
+/// Makes the first field of a map's entries one without nulls: the keys.
+fn with_keys(entries: &mut Shape) {
+    if let DataType::Struct(fields) = &entries.data_type {
+        let fields = fields.iter().enumerate().map(|(at, field)| {
+            let field = field.as_ref().clone();
+            Arc::new(field.with_nullable(at > 0))
+        });
+        entries.data_type = DataType::Struct(fields.collect());
     }
 }
 
