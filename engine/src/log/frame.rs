@@ -305,6 +305,19 @@ pub(crate) enum Body {
     Closing,
 }
 
+/// How much memory a body takes once it is read: a packed one takes more than its length, up to [`LZ4_RATIO_MAX`] times.
+pub(crate) fn unpacked_len(header: &Header, body: &[u8]) -> usize {
+    let packed = || {
+        let prefix_len = Reader(body).u32().ok()? as usize;
+        let rows = body.get((4 + prefix_len).next_multiple_of(8)..)?;
+        Reader(rows).u32().ok()
+    };
+    match header.codec {
+        CODEC_LZ4 => packed().map_or(body.len(), |len| body.len().max(len as usize)),
+        _ => body.len(),
+    }
+}
+
 /// Reads a body whose checksum was right.
 pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Body, Malformed> {
     if header.is_closing() {

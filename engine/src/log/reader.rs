@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::frame::{Body, decode_body};
+use super::frame::{Body, decode_body, unpacked_len};
 use super::segment::{FrameScan, SEGMENT_HEADER_BYTES};
 use super::{Segment, Shared, Tail, lock};
 use crate::batch::LoggedBatch;
@@ -207,7 +207,7 @@ pub(super) fn read_segment(
         let frame = scan
             .next()?
             .ok_or_else(|| damaged("a frame's body is damaged"))?;
-        bytes += frame.body.len();
+        bytes += unpacked_len(&frame.header, frame.body);
         reached = frame.header.end();
         match decode_body(&frame.header, segment.epoch, frame.body) {
             Ok(Body::Rows(batch)) => batches.push(batch),

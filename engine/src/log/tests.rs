@@ -425,6 +425,38 @@ fn many_callers_share_frames() {
 }
 
 #[test]
+fn a_read_is_limited_by_what_it_takes_in_memory() {
+    const EVENT_BYTES: usize = 100 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path());
+    config.log.segment_bytes = 8 << 20;
+    let engine = Engine::open(config.clone()).unwrap();
+    let event = Event::from(PredictionLogged {
+        model: "m".into(),
+        version: "v".into(),
+        // In the log this takes next to nothing.
+        error: Some("x".repeat(EVENT_BYTES)),
+        ..PredictionLogged::default()
+    });
+    for _ in 0..40 {
+        append(&engine, std::slice::from_ref(&event)).unwrap();
+    }
+    close(engine);
+    let engine = Engine::open(config).unwrap();
+    let mut reader = engine.reader(Offset::ZERO);
+    let mut rows = 0;
+    loop {
+        let batches = reader.read(4 * EVENT_BYTES).unwrap();
+        if batches.is_empty() {
+            break;
+        }
+        assert!(batches.len() <= 4, "{}", batches.len());
+        rows += batches.iter().map(|batch| batch.rows).sum::<u32>();
+    }
+    assert_eq!(rows, 40);
+}
+
+#[test]
 fn one_process_at_a_time_and_nothing_after_closing() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(directory.path())).unwrap();
