@@ -122,11 +122,16 @@ pub(super) fn file(path: &Path, text: &str) -> Result<Tree, Vec<Problem>> {
     if errors.is_empty() {
         return Ok(tree(table.get_ref(), &path, &lines));
     }
-    let problems = errors.iter().map(|error| Problem {
+    let mut errors: Vec<_> = errors
+        .iter()
+        .map(|error| (lines.of(error.span().map_or(0, |span| span.start)), error))
+        .collect();
+    errors.sort_by_key(|(line, _)| *line);
+    let problems = errors.into_iter().map(|(line, error)| Problem {
         setting: String::new(),
         origin: Origin::File {
             path: Arc::clone(&path),
-            line: lines.of(error.span().map_or(0, |span| span.start)),
+            line,
         },
         message: error.message().trim().replace('\n', ", "),
     });

@@ -160,7 +160,7 @@ mod tests {
         let line = String::from_utf8(out).unwrap();
         assert!(line.starts_with("0,"), "{line}");
         assert!(
-            line.ends_with(",,,2026-11-22T17:00:00Z,,loss,NaN,r,,,0,,\"\"\r\n"),
+            line.ends_with(",,,2026-11-22T17:00:00Z,,loss,NaN,r,,,,,\"\"\r\n"),
             "{line}"
         );
     }

@@ -155,17 +155,6 @@ impl Elements {
     }
 
     fn inside(&mut self, nesting: Nesting, byte: u8) -> Result<(), CutError> {
-        if self.piece.len() - self.start.at as usize > EVENT_BYTES_MAX {
-            let EventPlace { byte, line, .. } = self.start;
-            return Err(CutError::Text {
-                name: self.name.clone(),
-                line,
-                byte,
-                message: format!(
-                    "the event that starts here does not end within {EVENT_BYTES_MAX} bytes"
-                ),
-            });
-        }
         let next = match nesting {
             Nesting::Bare => {
                 let ends = byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'{' | b'[');
@@ -215,6 +204,7 @@ impl Elements {
     fn scan(&mut self) -> Result<Option<Chunk>, CutError> {
         while self.at < self.block.len() {
             self.skip_text();
+            self.check_length()?;
             let Some(byte) = self.block.get(self.at).copied() else {
                 break;
             };
@@ -228,6 +218,23 @@ impl Elements {
             }
         }
         Ok(None)
+    }
+
+    /// Where an event ends that does not end is anybody's guess.
+    fn check_length(&self) -> Result<(), CutError> {
+        let inside = matches!(self.state, State::Inside(_));
+        if !inside || self.piece.len() - self.start.at as usize <= EVENT_BYTES_MAX {
+            return Ok(());
+        }
+        let EventPlace { byte, line, .. } = self.start;
+        Err(CutError::Text {
+            name: self.name.clone(),
+            line,
+            byte,
+            message: format!(
+                "the event that starts here does not end within {EVENT_BYTES_MAX} bytes"
+            ),
+        })
     }
 
     /// Passes over what cannot end a string, which is most of most events.

@@ -1,0 +1,210 @@
+//! `verify` and `log inspect`: sound logs, damaged ones, and ones that are none.
+
+use std::os::unix::fs::FileExt;
+
+use modelog_engine::Engine;
+
+use super::{BAD_DATA, Home, IO, UNAVAILABLE, USAGE, corpus};
+
+fn with_log(bytes: usize) -> (Home, std::path::PathBuf) {
+    let home = Home::new();
+    home.write("events.ndjson", corpus(bytes));
+    home.run(&["import", "events.ndjson"]).ok();
+    let segments = home
+        .run(&["log", "inspect", "--format", "json"])
+        .ok()
+        .json();
+    let path = segments[0]["path"].as_str().unwrap().to_owned();
+    let path = home.0.path().join(path);
+    (home, path)
+}
+
+#[test]
+fn a_sound_log_is_called_so() {
+    let (home, _) = with_log(5 << 20);
+    let said = home.run(&["verify"]).ok();
+    assert!(said.out.contains("sound: "), "{said:?}");
+    let json = home.run(&["verify", "--format", "json"]).ok().json();
+    assert_eq!(json["sound"], true);
+    assert_eq!(json["events"], home.events().len());
+    assert_eq!(json["findings"].as_array().unwrap().len(), 0);
+    let nothing = home.run(&["verify", "--format", "ndjson"]).ok();
+    assert_eq!(nothing.out, "");
+}
+
+#[test]
+fn a_flipped_bit_is_found_wherever_it_is() {
+    let (home, segment) = with_log(60_000);
+    let frames = home
+        .run(&["log", "inspect", "0", "--format", "json"])
+        .ok()
+        .json();
+    let last = frames.as_array().unwrap().last().unwrap();
+    assert_eq!(last["content"], "closing");
+    let end = last["position"].as_u64().unwrap() + last["bytes"].as_u64().unwrap();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&segment)
+        .unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let flip = |position: u64, bit: u32| {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, position).unwrap();
+        file.write_all_at(&[byte[0] ^ (1 << bit)], position)
+            .unwrap();
+    };
+    // Every byte of the beginning, where headers lie close, then a sample of the rest.
+    let step = (end / 200).max(1) as usize;
+    for position in (0..300.min(end))
+        .chain((300..end).step_by(step))
+        .chain([end - 1])
+    {
+        let bit = (position % 8) as u32;
+        flip(position, bit);
+        let said = home.run(&["verify"]);
+        assert_eq!(
+            said.status.code(),
+            Some(BAD_DATA),
+            "byte {position}: {said:?}"
+        );
+        assert!(
+            said.out.contains("corrupt") && said.out.contains(name),
+            "byte {position}: {said:?}"
+        );
+        flip(position, bit);
+    }
+    home.run(&["verify"]).ok();
+
+    flip(end / 2, 0);
+    let json = home
+        .run(&["verify", "--format", "json"])
+        .fails(BAD_DATA, &[])
+        .json();
+    assert_eq!(json["sound"], false);
+    let finding = &json["findings"][0];
+    assert!(finding["path"].as_str().unwrap().ends_with(name));
+    assert!(finding["position"].as_u64().unwrap() <= end / 2);
+    assert!(finding["offset"].is_u64());
+    // A damaged log is not opened, and not changed.
+    for arguments in [
+        &["export"][..],
+        &["import", "events.ndjson"],
+        &["serve", "--listen", "127.0.0.1:0"],
+    ] {
+        home.run(arguments)
+            .fails(BAD_DATA, &["is corrupt at byte", "modelog log inspect"]);
+    }
+    let frames = home.run(&["log", "inspect", "0"]).ok().out;
+    assert!(frames.contains("damaged"), "{frames}");
+}
+
+#[test]
+fn a_missing_segment_and_a_missing_manifest_are_named() {
+    let (home, segment) = with_log(60_000);
+    std::fs::rename(&segment, home.path("aside")).unwrap();
+    let said = home.run(&["verify"]).fails(BAD_DATA, &[]);
+    assert!(said.out.contains("the file is missing"), "{said:?}");
+    std::fs::rename(home.path("aside"), &segment).unwrap();
+    // Looking into a file works wherever it is.
+    std::fs::copy(&segment, home.path("copy.seg")).unwrap();
+    assert!(
+        home.run(&["log", "inspect", "copy.seg"])
+            .ok()
+            .out
+            .contains("PredictionLogged")
+    );
+    std::fs::remove_file(home.path("modelog-data/log/MANIFEST")).unwrap();
+    home.run(&["verify"]).fails(IO, &["there is no log"]);
+    home.run(&["import", "events.ndjson"])
+        .fails(BAD_DATA, &["segments but no MANIFEST"]);
+}
+
+#[test]
+fn a_log_can_be_looked_into() {
+    let (home, segment) = with_log(5 << 20);
+    let listed = home.run(&["log", "inspect"]).ok().out;
+    assert!(listed.contains("being written"), "{listed}");
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let by_number = home.run(&["log", "inspect", "0"]).ok().out;
+    assert!(
+        by_number.contains("producer import:") && by_number.contains("closed in order"),
+        "{by_number}"
+    );
+    assert_eq!(home.run(&["log", "inspect", name]).ok().out, by_number);
+    let frames = super::parse_lines(
+        &home
+            .run(&["log", "inspect", "0", "--format", "ndjson"])
+            .ok()
+            .out,
+    );
+    let events = frames.iter().filter(|frame| frame["content"] == "events");
+    let logged: u64 = events
+        .map(|frame| {
+            frame["detail"]["kinds"]["PredictionLogged"]
+                .as_u64()
+                .unwrap()
+        })
+        .sum();
+    assert_eq!(logged, home.events().len() as u64);
+    home.run(&["log", "inspect", "7"])
+        .fails(USAGE, &["neither a file nor a segment"]);
+    home.run(&["log", "inspect", "events.ndjson"])
+        .fails(BAD_DATA, &["events.ndjson"]);
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_left_alone() {
+    let (home, segment) = with_log(1000);
+    // The version of the reader a segment needs stands behind its magic number and its own version.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .unwrap();
+    let mut header = std::fs::read(&segment).unwrap();
+    header.truncate(4096);
+    file.write_all_at(&99_u32.to_le_bytes(), 12).unwrap();
+    for arguments in [&["export"][..], &["verify"], &["log", "inspect", "0"]] {
+        home.run(arguments).fails(BAD_DATA, &["99", "newer"]);
+    }
+    let mut changed = std::fs::read(&segment).unwrap();
+    changed.truncate(4096);
+    header[12..16].copy_from_slice(&99_u32.to_le_bytes());
+    assert_eq!(changed, header);
+}
+
+#[test]
+fn directories_that_cannot_be_used() {
+    let home = Home::new();
+    home.write("file", "");
+    home.write("events.ndjson", corpus(1000));
+    // Also for root, nothing lies below a file.
+    for arguments in [
+        &["import", "events.ndjson", "--data", "file/data"][..],
+        &["serve", "--data", "file/data", "--listen", "127.0.0.1:0"],
+        &["verify", "--data", "file/data"],
+    ] {
+        home.run(arguments)
+            .fails(IO, &["file/data", "Not a directory"]);
+    }
+}
+
+#[test]
+fn a_directory_held_by_another_process() {
+    let (home, _) = with_log(1000);
+    let engine = Engine::open(home.path("modelog-data")).unwrap();
+    let holder = format!("process {}", std::process::id());
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["import", "events.ndjson"],
+        &["export"],
+        &["rebuild", "sql"],
+    ] {
+        home.run(arguments)
+            .fails(UNAVAILABLE, &["is in use by", &holder]);
+    }
+    // Files can be looked at all the same.
+    home.run(&["verify"]).ok();
+    home.run(&["log", "inspect", "0"]).ok();
+    engine.close_blocking().unwrap();
+}
