@@ -21,7 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(models))
         .routes(routes!(model))
         .routes(routes!(versions))
-        .routes(routes!(version))
+        .routes(routes!(model_version))
         .routes(routes!(datasets))
         .routes(routes!(dataset))
         .routes(routes!(experiments))
@@ -47,8 +47,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 )]
 async fn models(
     State(state): State<AppState>,
-    Reading(many): Reading<Many>,
     form: Form,
+    Reading(many): Reading<Many>,
 ) -> Result<Response, Problem> {
     form.list(state.reads().models(many.page()).await?).await
 }
@@ -89,8 +89,8 @@ async fn model(
 async fn versions(
     State(state): State<AppState>,
     Path(place): Path<ModelPlace>,
-    Reading(many): Reading<ManyOf>,
     form: Form,
+    Reading(many): Reading<ManyOf>,
 ) -> Result<Response, Problem> {
     let key = many.by.key(place.model)?;
     let page = state.reads().versions(&key, many.page()).await?;
@@ -105,7 +105,7 @@ async fn versions(
     params(VersionPlace, One, Freshness),
     responses((status = 200, body = ModelVersion), Problems, Missing)
 )]
-async fn version(
+async fn model_version(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
     Reading(one): Reading<One>,
@@ -132,8 +132,8 @@ async fn version(
 )]
 async fn datasets(
     State(state): State<AppState>,
-    Reading(many): Reading<Many>,
     form: Form,
+    Reading(many): Reading<Many>,
 ) -> Result<Response, Problem> {
     form.list(state.reads().datasets(many.page()).await?).await
 }
@@ -173,8 +173,8 @@ async fn dataset(
 )]
 async fn experiments(
     State(state): State<AppState>,
-    Reading(many): Reading<Many>,
     form: Form,
+    Reading(many): Reading<Many>,
 ) -> Result<Response, Problem> {
     form.list(state.reads().experiments(many.page()).await?)
         .await
@@ -215,8 +215,8 @@ async fn experiment(
 )]
 async fn runs(
     State(state): State<AppState>,
-    Reading(runs): Reading<Runs>,
     form: Form,
+    Reading(runs): Reading<Runs>,
 ) -> Result<Response, Problem> {
     let filter = runs.filter();
     form.list(state.reads().runs(&filter, runs.page()).await?)

@@ -28,7 +28,7 @@ use crate::state::AppState;
 const NDJSON: &str = "application/x-ndjson";
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(events))
+    OpenApiRouter::new().routes(routes!(read_events))
 }
 
 /// Reads a stretch of the log: every event that fits, in log order, one line of JSON each; or events of one kind as an
@@ -55,7 +55,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         NotAcceptable,
     )
 )]
-async fn events(
+async fn read_events(
     State(state): State<AppState>,
     Asked(asked): Asked<Stretch>,
     headers: HeaderMap,

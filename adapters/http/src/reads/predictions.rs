@@ -43,8 +43,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 async fn predictions(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
-    Reading(many): Reading<ManyOf>,
     form: Form,
+    Reading(many): Reading<ManyOf>,
 ) -> Result<Response, Problem> {
     let key = place.key(&state, many.by)?;
     let page = state.reads().predictions(&key, many.page()).await?;

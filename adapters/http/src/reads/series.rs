@@ -40,8 +40,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 async fn run_metrics(
     State(state): State<AppState>,
     Path(place): Path<RunPlace>,
-    Reading(one): Reading<One>,
     form: Form,
+    Reading(one): Reading<One>,
 ) -> Result<Response, Problem> {
     let owner = SeriesOwner::Run(one.by.key(place.run)?);
     summaries(&state, &owner, form).await
@@ -65,8 +65,8 @@ async fn run_metrics(
 async fn run_metric(
     State(state): State<AppState>,
     Path(place): Path<RunMetricPlace>,
-    Reading(points): Reading<Points>,
     form: Form,
+    Reading(points): Reading<Points>,
 ) -> Result<Response, Problem> {
     let (owner, name) = place.metric(points.by)?;
     series(&state, &owner, &name, points, form).await
@@ -90,8 +90,8 @@ async fn run_metric(
 async fn version_metrics(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
-    Reading(one): Reading<One>,
     form: Form,
+    Reading(one): Reading<One>,
 ) -> Result<Response, Problem> {
     let owner = SeriesOwner::Version(place.key(&state, one.by)?);
     summaries(&state, &owner, form).await
@@ -115,8 +115,8 @@ async fn version_metrics(
 async fn version_metric(
     State(state): State<AppState>,
     Path(place): Path<VersionMetricPlace>,
-    Reading(points): Reading<Points>,
     form: Form,
+    Reading(points): Reading<Points>,
 ) -> Result<Response, Problem> {
     let (owner, name) = place.metric(&state, points.by)?;
     series(&state, &owner, &name, points, form).await
