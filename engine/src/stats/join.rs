@@ -12,6 +12,9 @@ use crate::log::{Malformed, Reader, put_u32, put_u64};
 use crate::names::EntityId;
 use crate::{Offset, Timestamp};
 
+/// What an entry takes in a snapshot at least: both hashes, the version, the flags, and three values that are absent.
+const ENTRY_BYTES_MIN: usize = 8 + 8 + 4 + 1 + 3;
+
 /// A prediction, or feedback that waits for one. Most predictions have no feedback while they are in the window, so
 /// what it says lies apart: an entry fits a cache line.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,7 +164,7 @@ impl Window {
 
     pub(super) fn read(reader: &mut Reader<'_>, capacity: usize) -> Result<Self, Malformed> {
         let mut window = Self::new(capacity);
-        for _ in 0..reader.count(25)? {
+        for _ in 0..reader.count(ENTRY_BYTES_MIN)? {
             let mut entry = Entry::new(reader.u64()?, reader.u64()?);
             entry.version = reader.u32()?;
             let flags = reader.u8()?;

@@ -212,6 +212,17 @@ fn observers_are_told_each_count_once() {
     }
 }
 
+#[test]
+fn predictions_that_say_nothing_are_in_snapshots_too() {
+    // Entries of the least size, and nothing behind them that could make up for a wrong idea of it.
+    let plain: Vec<_> = (0..9)
+        .map(|number| at(prediction(&format!("p{number}"), None, None), 0))
+        .collect();
+    let folded = fold(&plain);
+    let again = Statistics::decode(&folded.encode()).unwrap();
+    assert_eq!(again.encode(), folded.encode());
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let id = 0..6_u8;
     let class = prop::sample::select(vec!["cat", "dog"]);
