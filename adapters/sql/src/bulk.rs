@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use modelog_engine::Offset;
 use sqlx::{AssertSqlSafe, Sqlite};
@@ -81,14 +82,14 @@ pub(crate) struct Table {
     /// The columns or expressions that identify a row.
     pub(crate) key: &'static str,
     pub(crate) conflict: Conflict,
+    /// Rows are mostly new.
+    pub(crate) expect_new: bool,
     pub(crate) columns: Vec<(&'static str, Merge)>,
 }
 
 /// What happens to a row whose key is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conflict {
-    /// It is an error.
-    Refuse,
     /// What is there stays.
     Keep,
     /// Column by column.
@@ -144,6 +145,7 @@ impl<'a> Records<'a> {
                 name,
                 key,
                 conflict,
+                expect_new: conflict == Conflict::Keep,
                 columns,
             },
             rows: Vec::new(),
@@ -185,6 +187,30 @@ pub(crate) fn stretches(rows: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// A statement for the number of rows it was last needed for.
+struct Statement {
+    write: fn(&Table, usize) -> String,
+    rows: usize,
+    text: Arc<str>,
+}
+
+impl Statement {
+    fn new(write: fn(&Table, usize) -> String) -> Self {
+        Self {
+            write,
+            rows: 0,
+            text: "".into(),
+        }
+    }
+
+    fn text(&mut self, table: &Table, rows: usize) -> Arc<str> {
+        if rows != self.rows {
+            (self.rows, self.text) = (rows, (self.write)(table, rows).into());
+        }
+        Arc::clone(&self.text)
+    }
+}
+
 /// The transaction in which batches are applied.
 #[derive(Debug)]
 pub(crate) struct Transaction<'c> {
@@ -204,53 +230,83 @@ impl<'c> Transaction<'c> {
 
     /// Writes rows, in order. Answers the stretches of which not every row changed the table: some were there already,
     /// or refused.
+    ///
+    /// Rows are taken to be new as long as they are. A stretch of which some are not is written again in the way that
+    /// merges. To its other rows that does nothing: merging a row into what became of it changes no column.
     pub(crate) async fn load(
         &mut self,
         source: &impl Source,
     ) -> Result<Vec<Range<usize>>, DatabaseError> {
         let mut short = Vec::new();
-        let mut statement = (0, "".into());
+        let mut new = Statement::new(dialect::insert_new);
+        let mut merging = Statement::new(dialect::upsert);
+        let mut expect_new = source.table().expect_new;
         for stretch in stretches(source.rows()) {
-            // Halves of the stretch that are still to be written, the last one first.
-            let mut waiting = vec![stretch];
-            while let Some(rows) = waiting.pop() {
-                if rows.len() != statement.0 {
-                    statement = (
-                        rows.len(),
-                        dialect::upsert(source.table(), rows.len()).into(),
-                    );
+            if expect_new && self.write_new(source, &stretch, &mut new).await? {
+                continue;
+            }
+            expect_new = expect_new && source.table().conflict == Conflict::Keep;
+            self.merge(source, stretch, &mut merging, &mut short)
+                .await?;
+        }
+        Ok(short)
+    }
+
+    /// Writes the new rows of a stretch; tells whether that were all.
+    async fn write_new(
+        &mut self,
+        source: &impl Source,
+        rows: &Range<usize>,
+        statement: &mut Statement,
+    ) -> Result<bool, DatabaseError> {
+        match self.write(source, rows.clone(), statement).await {
+            Ok(changed) => Ok(changed == rows.len() as u64),
+            Err(error) if dialect::cause(&error) == Cause::Row => Ok(false),
+            Err(error) => Err(DatabaseError::sql(self.path)(error)),
+        }
+    }
+
+    /// Writes a stretch, merging, and leaves out what the database does not take.
+    async fn merge(
+        &mut self,
+        source: &impl Source,
+        stretch: Range<usize>,
+        statement: &mut Statement,
+        short: &mut Vec<Range<usize>>,
+    ) -> Result<(), DatabaseError> {
+        // Halves that are still to be written, the last one first.
+        let mut waiting = vec![stretch];
+        while let Some(rows) = waiting.pop() {
+            match self.write(source, rows.clone(), statement).await {
+                Ok(changed) if changed == rows.len() as u64 => {}
+                Ok(_) => short.push(rows),
+                Err(error) if dialect::cause(&error) != Cause::Row => {
+                    return Err(DatabaseError::sql(self.path)(error));
                 }
-                match self.write(source, rows.clone(), &statement.1).await {
-                    Ok(changed) if changed == rows.len() as u64 => {}
-                    Ok(_) => short.push(rows),
-                    Err(error) if dialect::cause(&error) != Cause::Row => {
-                        return Err(DatabaseError::sql(self.path)(error));
-                    }
-                    Err(error) if rows.len() == 1 => {
-                        self.refuse(source, rows.start, &error).await?;
-                        short.push(rows);
-                    }
-                    Err(_) => {
-                        let middle = rows.start + rows.len() / 2;
-                        waiting.push(middle..rows.end);
-                        waiting.push(rows.start..middle);
-                    }
+                Err(error) if rows.len() == 1 => {
+                    self.refuse(source, rows.start, &error).await?;
+                    short.push(rows);
+                }
+                Err(_) => {
+                    let middle = rows.start + rows.len() / 2;
+                    waiting.push(middle..rows.end);
+                    waiting.push(rows.start..middle);
                 }
             }
         }
-        Ok(short)
+        Ok(())
     }
 
     async fn write(
         &mut self,
         source: &impl Source,
         rows: Range<usize>,
-        statement: &std::sync::Arc<str>,
+        statement: &mut Statement,
     ) -> Result<u64, sqlx::Error> {
+        let text = statement.text(source.table(), rows.len());
         let mut values = Rows::with_room(rows.len() * source.table().columns.len());
         rows.for_each(|row| source.values(row, &mut values));
-        let statement = AssertSqlSafe(std::sync::Arc::clone(statement));
-        let done = sqlx::query_with(statement, values.into_arguments())
+        let done = sqlx::query_with(AssertSqlSafe(text), values.into_arguments())
             .execute(&mut *self.sql)
             .await?;
         Ok(done.rows_affected())

@@ -5,7 +5,7 @@
 
 pub(crate) mod sqlite;
 
-pub(crate) use sqlite::{Rows, cause, upsert};
+pub(crate) use sqlite::{Rows, cause, insert_new, upsert};
 
 /// What an error of the database means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

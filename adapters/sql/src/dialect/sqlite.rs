@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, ConnectOptions as _};
 
 use super::Cause;
@@ -74,6 +72,7 @@ impl Options {
     pub(crate) fn reader(&self, path: &Path) -> SqliteConnectOptions {
         self.common(path)
             .read_only(true)
+            .row_buffer_size(1024)
             .pragma("cache_size", kibibytes(READER_CACHE_BYTES))
             .pragma("temp_store", "MEMORY")
     }
@@ -141,13 +140,8 @@ impl Rows {
 ///
 /// Rows of one statement merge with each other too, in order.
 pub(crate) fn upsert(table: &Table, rows: usize) -> String {
-    let mut text = format!("INSERT INTO {} (", table.name);
-    comma_separated(&mut text, table.columns.iter().map(|(name, _)| *name));
-    text.push_str(") VALUES ");
-    let row = format!("({})", vec!["?"; table.columns.len()].join(","));
-    comma_separated(&mut text, std::iter::repeat_n(row.as_str(), rows));
+    let mut text = insert("INSERT", table, rows);
     let _ = match table.conflict {
-        Conflict::Refuse => Ok(()),
         Conflict::Keep => write!(text, " ON CONFLICT ({}) DO NOTHING", table.key),
         Conflict::Merge => {
             let sets = table
@@ -163,6 +157,24 @@ pub(crate) fn upsert(table: &Table, rows: usize) -> String {
             )
         }
     };
+    text
+}
+
+/// The statement that writes those of `rows` rows that are not there already.
+///
+/// It leaves out rows for any other reason too, so a row it did not write must be tried with [`upsert`]. In return it
+/// cannot fail half-way, and SQLite keeps no journal to undo it: with random keys, that is a copy of a page for each
+/// row.
+pub(crate) fn insert_new(table: &Table, rows: usize) -> String {
+    insert("INSERT OR IGNORE", table, rows)
+}
+
+fn insert(verb: &str, table: &Table, rows: usize) -> String {
+    let mut text = format!("{verb} INTO {} (", table.name);
+    comma_separated(&mut text, table.columns.iter().map(|(name, _)| *name));
+    text.push_str(") VALUES ");
+    let row = format!("({})", vec!["?"; table.columns.len()].join(","));
+    comma_separated(&mut text, std::iter::repeat_n(row.as_str(), rows));
     text
 }
 

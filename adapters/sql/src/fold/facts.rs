@@ -24,7 +24,9 @@ pub(super) async fn apply(
 ) -> Result<(), DatabaseError> {
     for kind in [Kind::PredictionLogged, Kind::FeedbackLogged] {
         for (batch, events, first) in batches.tables(kind) {
-            transaction.load(&Facts::new(batches, batch, events, first)).await?;
+            transaction
+                .load(&Facts::new(batches, batch, events, first))
+                .await?;
         }
     }
     Ok(())
@@ -93,7 +95,11 @@ impl<'a> Facts<'a> {
             .filter(|field| events.columns()[field.column].is_some())
             .collect();
         Self {
-            table: if predictions { predictions_table(&fields) } else { feedback_table(&fields) },
+            table: if predictions {
+                predictions_table(&fields)
+            } else {
+                feedback_table(&fields)
+            },
             batch,
             events,
             first,
@@ -151,12 +157,21 @@ impl<'a> Facts<'a> {
     /// The names of numbers that are not finite, as a JSON object; null if there are none.
     fn non_finite(&self, event: usize) -> Value<'static> {
         let mut named = String::new();
-        for field in self.fields.iter().filter(|field| field.ty == FieldType::Float) {
+        for field in self
+            .fields
+            .iter()
+            .filter(|field| field.ty == FieldType::Float)
+        {
             let value = self.events.floats(field.column).get(event);
             if let Some(value) = value.filter(|value| !value.is_finite()) {
                 let separator = if named.is_empty() { '{' } else { ',' };
-                write!(named, "{separator}\"{}\":\"{}\"", field.name, non_finite(value))
-                    .expect("a string takes all text");
+                write!(
+                    named,
+                    "{separator}\"{}\":\"{}\"",
+                    field.name,
+                    non_finite(value)
+                )
+                .expect("a string takes all text");
             }
         }
         if named.is_empty() {
@@ -180,13 +195,21 @@ fn predictions_table(fields: &[Field]) -> Table {
     ];
     columns.extend(fields.iter().map(|field| {
         let number = field.ty == FieldType::Float;
-        (field.name, if number { Merge::LastNumber } else { Merge::LastGiven })
+        (
+            field.name,
+            if number {
+                Merge::LastNumber
+            } else {
+                Merge::LastGiven
+            },
+        )
     }));
     columns.extend(odd_numbers(fields));
     Table {
         name: "predictions",
         key: "prediction_id,model_id",
         conflict: Conflict::Merge,
+        expect_new: true,
         columns,
     }
 }
@@ -205,7 +228,8 @@ fn feedback_table(fields: &[Field]) -> Table {
     Table {
         name: "feedback",
         key: "log_offset",
-        conflict: Conflict::Refuse,
+        conflict: Conflict::Keep,
+        expect_new: true,
         columns,
     }
 }
@@ -260,7 +284,11 @@ mod tests {
             let text = crate::schema::SQLITE.split(table).nth(1).unwrap();
             let text = text.split(") STRICT").next().unwrap();
             for field in fields(kind) {
-                assert!(text.contains(&format!("\n    {} ", field.name)), "{}", field.name);
+                assert!(
+                    text.contains(&format!("\n    {} ", field.name)),
+                    "{}",
+                    field.name
+                );
             }
         }
     }

@@ -6,11 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use modelog_engine::Offset;
 use modelog_engine::batch::non_finite;
 use modelog_engine::event::schema::{self, column};
 use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::EntityId;
-use modelog_engine::Offset;
 use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 
 use super::Batches;
@@ -97,7 +97,11 @@ impl Summary {
             epoch: point.epoch,
         };
         let order = |last: &Last| (last.step, last.time, last.offset);
-        if self.last.as_ref().is_none_or(|known| order(known) <= order(&last)) {
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|known| order(known) <= order(&last))
+        {
             self.last = Some(last);
         }
         if point.value.is_finite() {
@@ -189,7 +193,10 @@ fn gather<'a>(batches: &Batches<'a>) -> (Vec<Key<'a>>, Vec<Point>) {
                 keys.len() - 1
             });
             let epoch = epochs.get(row);
-            let time = table.times(schema::TIME).get(row).unwrap_or(batch.append_time);
+            let time = table
+                .times(schema::TIME)
+                .get(row)
+                .unwrap_or(batch.append_time);
             points.push(Point {
                 series,
                 step: steps.get(row).unwrap_or_else(|| whole_epoch(epoch)),
@@ -235,6 +242,7 @@ impl Points {
                 name: "metrics",
                 key: "series_id,step,time,value_key",
                 conflict: Conflict::Keep,
+                expect_new: true,
                 columns: columns.map(|name| (name, Merge::First)).to_vec(),
             },
             all,
@@ -243,7 +251,12 @@ impl Points {
     }
 
     fn key(&self, point: &Point) -> [i64; 4] {
-        [self.series[point.series], point.step, point.time, point.value_key()]
+        [
+            self.series[point.series],
+            point.step,
+            point.time,
+            point.value_key(),
+        ]
     }
 }
 
@@ -401,7 +414,11 @@ fn records<'a>(keys: &[Key<'a>], summaries: &[Summary]) -> Records<'a> {
         ("max_value", Merge::Last),
     ];
     let mut records = Records::new("metric_latest", "series_id", Conflict::Merge, columns);
-    for (key, summary) in keys.iter().zip(summaries).filter(|(_, summary)| summary.changed) {
+    for (key, summary) in keys
+        .iter()
+        .zip(summaries)
+        .filter(|(_, summary)| summary.changed)
+    {
         let Some(last) = summary.last else { continue };
         let mut values = vec![
             Value::Int(summary.id),
@@ -452,13 +469,21 @@ mod tests {
     #[test]
     fn equal_values_have_equal_keys() {
         assert_eq!(point(0, 0.0, 0).value_key(), point(0, -0.0, 0).value_key());
-        assert_eq!(point(0, f64::NAN, 0).value_key(), point(0, -f64::NAN, 0).value_key());
+        assert_eq!(
+            point(0, f64::NAN, 0).value_key(),
+            point(0, -f64::NAN, 0).value_key()
+        );
         assert_ne!(point(0, 1.0, 0).value_key(), point(0, -1.0, 0).value_key());
     }
 
     #[test]
     fn steps_from_epochs() {
-        for (epoch, step) in [(None, 0), (Some(3.9), 3), (Some(-1.5), -1), (Some(f64::NAN), 0)] {
+        for (epoch, step) in [
+            (None, 0),
+            (Some(3.9), 3),
+            (Some(-1.5), -1),
+            (Some(f64::NAN), 0),
+        ] {
             assert_eq!(whole_epoch(epoch), step, "{epoch:?}");
         }
         assert_eq!(whole_epoch(Some(f64::INFINITY)), i64::MAX);

@@ -44,7 +44,7 @@ CREATE TABLE model_versions (
     log_offset INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX model_versions_by_name ON model_versions (model_id, name);
-
+CREATE INDEX model_versions_by_model ON model_versions (model_id);
 CREATE TABLE model_aliases (
     model_id INTEGER NOT NULL,
     alias TEXT NOT NULL,
@@ -104,8 +104,10 @@ CREATE TABLE runs (
 ) STRICT;
 CREATE UNIQUE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_start ON runs (started_at);
+CREATE INDEX runs_by_label ON runs (coalesce(display_name, name));
 CREATE INDEX runs_by_experiment ON runs (experiment_id, started_at);
 CREATE INDEX runs_by_model ON runs (model_id, started_at);
+CREATE INDEX runs_by_status ON runs (status, started_at);
 
 CREATE TABLE run_params (
     run_id INTEGER NOT NULL,
