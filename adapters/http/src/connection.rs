@@ -2,15 +2,21 @@
 //!
 //! hyper has no time-out before a connection's first byte, so it gets the socket when that byte is there. From then on
 //! its own time-out bounds the head of every request; since it counts from the answer before, it also ends idle
-//! connections.
+//! connections. Its `pipeline_flush` stays off: with it, an answer to a request whose body was not read to the end is
+//! never sent (hyper 1.12: the flush waits for the unread bytes to be read).
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
-use hyper::body::Incoming;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +32,51 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 64;
 
+/// A body that tells whether all of it was read.
+struct Watched {
+    body: Incoming,
+    unread: Arc<AtomicBool>,
+}
+
+impl Watched {
+    /// The body, and where it tells; a request without a body has nothing to tell.
+    fn new(body: Incoming) -> (Body, Option<Arc<AtomicBool>>) {
+        if body.is_end_stream() {
+            return (Body::empty(), None);
+        }
+        let unread = Arc::new(AtomicBool::new(true));
+        let watched = Self {
+            body,
+            unread: Arc::clone(&unread),
+        };
+        (Body::new(watched), Some(unread))
+    }
+}
+
+impl hyper::body::Body for Watched {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Serves a connection until it ends, by itself or with the server.
 pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state: AppState) {
     let mut phase = state.phase.clone();
@@ -38,10 +89,20 @@ pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let (head, body) = request.into_parts();
+        let (body, unread) = Watched::new(body);
+        let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(door);
         let answer = router.clone().call(request);
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        async move {
+            let mut answer = answer.await.unwrap_or_else(|never| match never {});
+            // hyper closes a connection whose request was not read to its end, and the client must know beforehand.
+            if unread.is_some_and(|unread| unread.load(Ordering::Relaxed)) {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let socket = TokioIo::new(Patient::new(socket, state.config.write_time));
     let mut connection = pin!(
@@ -50,7 +111,6 @@ pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state
             .header_read_timeout(state.config.head_time)
             .max_buf_size(BUFFER_BYTES)
             .max_headers(HEADERS_MAX)
-            .pipeline_flush(true)
             .serve_connection(socket, service)
     );
     let ended = tokio::select! {

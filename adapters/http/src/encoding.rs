@@ -83,7 +83,8 @@ impl Sink<'_> {
     /// Everything up to the end of a part.
     fn take(&mut self, mut part: impl Read) -> Result<(), Problem> {
         loop {
-            self.room.grow_to(self.encoded + self.out.len() + STEP)?;
+            let output = (self.out.len() + STEP).min(self.limit);
+            self.room.grow_to(self.encoded + output)?;
             let taken = part.by_ref().take(STEP as u64).read_to_end(&mut self.out);
             if self.out.len() > self.limit {
                 return Err(too_large(self.limit));

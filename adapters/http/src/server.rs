@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
@@ -117,19 +117,11 @@ impl Server {
         let network = Slots::new(state.config.connections);
         let local = Slots::new(CONTROL_CONNECTIONS);
         {
-            let over_tcp = doors.keep_open(&network, Door::Network, || async {
-                let (socket, _) = tcp.accept().await?;
-                // Answers are written whole: waiting for more would only delay them.
-                socket.set_nodelay(true)?;
-                Ok(socket)
-            });
+            let over_tcp = doors.keep_open(&tcp, &network);
             let over_control = async {
                 match &control {
                     None => std::future::pending().await,
-                    Some(control) => {
-                        let accept = || async { Ok(control.listener.accept().await?.0) };
-                        doors.keep_open(&local, Door::Control, accept).await
-                    }
+                    Some(control) => doors.keep_open(&control.listener, &local).await,
                 }
             };
             tokio::select! {
@@ -162,6 +154,32 @@ impl Server {
     }
 }
 
+/// A socket that accepts connections.
+trait Listen: Sync {
+    type Socket: Socket;
+
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Socket, Door)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Socket = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, Door)> {
+        let (socket, _) = self.accept().await?;
+        // Answers are written whole: waiting for more would only delay them.
+        socket.set_nodelay(true)?;
+        Ok((socket, Door::Network))
+    }
+}
+
+impl Listen for UnixListener {
+    type Socket = UnixStream;
+
+    async fn next(&self) -> io::Result<(UnixStream, Door)> {
+        Ok((self.accept().await?.0, Door::Control))
+    }
+}
+
 /// What a connection is served with.
 struct Doors {
     router: Router,
@@ -170,16 +188,11 @@ struct Doors {
 
 impl Doors {
     /// Accepts connections, one for each free slot. Does not end.
-    async fn keep_open<S: Socket>(
-        &self,
-        slots: &Slots,
-        door: Door,
-        accept: impl AsyncFn() -> io::Result<S>,
-    ) {
+    async fn keep_open(&self, door: &impl Listen, slots: &Slots) {
         loop {
             let slot = slots.next().await;
-            match accept().await {
-                Ok(socket) => {
+            match door.next().await {
+                Ok((socket, door)) => {
                     let connection =
                         connection::serve(socket, door, self.router.clone(), self.state.clone());
                     tokio::spawn(async move {

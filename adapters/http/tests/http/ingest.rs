@@ -275,7 +275,7 @@ async fn bad_events_are_located_and_nothing_is_appended() {
         .body(b"{\"type\":\"ModelCreated\",\"model\":\"\xff\"}".to_vec());
     let problem = refused(invalid, 400, "invalid_events").await;
     assert_eq!(problem["errors"][0]["code"], "invalid_utf8");
-    assert_eq!(problem["errors"][0]["byte"], 33);
+    assert_eq!(problem["errors"][0]["byte"], 32);
     assert_eq!(server.tail(), 0);
     server.assert_alive().await;
 }

@@ -311,7 +311,7 @@ async fn names_are_decoded_once_and_never_walk() {
         ("/v1/models/%ff/versions", 400),
         ("/v1/models/a%00b/versions", 400),
         ("/v1/models/a%0Ab/versions", 400),
-        ("/v1/models//versions", 404),
+        ("/v1/models//versions", 400),
         ("/v1/models/../runs", 404),
         ("/v1/models/a/../../../etc/passwd", 404),
         ("/v1/models/%2e%2e/runs", 404),
@@ -338,7 +338,13 @@ async fn what_is_not_there_is_a_problem_too() {
     assert!(problem["detail"].as_str().unwrap().contains("/v2/models"));
     let request = server.delete("/v1/events");
     let response = send(request).await;
-    assert_eq!(response.headers()["allow"], "GET,HEAD,POST");
+    let allowed = response.headers()["allow"].to_str().unwrap().to_owned();
+    assert!(
+        ["GET", "HEAD", "POST"]
+            .iter()
+            .all(|method| allowed.contains(method)),
+        "{allowed}"
+    );
     refused(server.delete("/v1/events"), 405, "method_not_allowed").await;
     let script = "/<script>alert(1)</script>";
     let response = send(server.get(script)).await;
