@@ -1,10 +1,12 @@
 //! `POST /v1/events`: every format, every bad input; nothing of a refused call is in the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{TestServer, answer, gzip, refused, send, zstd};
 
@@ -533,24 +535,19 @@ async fn all_bodies_together_are_bounded() {
         config.bodies_bytes = 2 << 20;
     })
     .await;
-    // Bodies that are begun and not finished hold what they have sent.
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut socket = server.connect().await;
-        let head = "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-                    content-length: 1048576\r\n\r\n";
-        tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes())
-            .await
-            .unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut socket, &vec![b' '; 1_000_000])
-            .await
-            .unwrap();
-        held.push(socket);
-    }
     let large = format!("[{METRIC}{}]", " ".repeat(500_000));
-    // The server reads what was sent at its own pace.
+    let head = "POST /v1/events HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 1048576\r\n\r\n";
+    let begun = [head.as_bytes(), &[b' '; 1_000_000]].concat();
+    // Bodies that are begun and not finished hold what they have sent; more of them until there is no room.
+    let mut held = Vec::new();
     let mut refusal = answer(server.post("/v1/events", large.clone())).await;
     while refusal.0 == 200 {
+        let mut socket = server.connect().await;
+        socket.write_all(&begun).await.unwrap();
+        held.push(socket);
+        // The server reads at its own pace.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         refusal = answer(server.post("/v1/events", large.clone())).await;
     }
     assert_eq!((refusal.0, &refusal.1["code"]), (429, &json!("backlog")));
