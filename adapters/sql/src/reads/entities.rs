@@ -46,13 +46,17 @@ fn listed(select: &str, list: &List) -> Result<Statement, Failure> {
     Ok(Statement::new(&[select, PAGE]).int(after).int(list.rows()))
 }
 
-/// The statements behind pages of entities, with arguments of no meaning.
+/// The statements behind pages of entities, with arguments of no meaning, and the index each goes by.
 #[cfg(test)]
-pub(super) fn page_statements() -> Vec<Statement> {
+pub(super) fn page_statements() -> Vec<(Statement, &'static str)> {
     [MODELS, DATASETS, EXPERIMENTS]
         .into_iter()
         .map(|select| Statement::new(&[select, PAGE]).int(1).int(100))
-        .chain([versions_statement(1, 1, 100)])
+        .map(|statement| (statement, "PRIMARY KEY (rowid>?)"))
+        .chain([(
+            versions_statement(1, 1, 100),
+            "model_versions_by_model (model_id=? AND rowid>?)",
+        )])
         .collect()
 }
 

@@ -15,9 +15,9 @@ use super::cursor::List;
 use super::entities::{objects, tags};
 use super::snapshot::{AMONG, Failure, Row, Snapshot, Statement};
 
-const RUNS: &str = "SELECT t.id, t.name, t.display_name, p.name, e.name, m.name, v.name, d.name, t.started_by, t.code, \
-     t.status, t.error, t.started_at, t.finished_at \
-     FROM runs t LEFT JOIN runs p ON p.id = t.parent_id LEFT JOIN experiments e ON e.id = t.experiment_id \
+const COLUMNS: &str = "SELECT t.id, t.name, t.display_name, p.name, e.name, m.name, v.name, d.name, t.started_by, t.code, \
+     t.status, t.error, t.started_at, t.finished_at FROM runs t";
+const JOINS: &str = "LEFT JOIN runs p ON p.id = t.parent_id LEFT JOIN experiments e ON e.id = t.experiment_id \
      LEFT JOIN models m ON m.id = t.model_id LEFT JOIN model_versions v ON v.id = t.version_id \
      LEFT JOIN datasets d ON d.id = t.dataset_id WHERE t.deleted_at IS NULL";
 const PARAMS: &str = "SELECT run_id, param_key, param_value FROM run_params WHERE run_id";
@@ -34,18 +34,19 @@ pub(super) async fn run_id(
     key: &Key,
 ) -> Result<Option<EntityId>, Failure> {
     let shown = "SELECT t.id FROM runs t WHERE t.deleted_at IS NULL";
-    snapshot.one(one(shown, key), |row| row.id(0)).await
+    snapshot.one(one(&[shown], key), |row| row.id(0)).await
 }
 
-fn one(select: &str, key: &Key) -> Statement {
+fn one(select: &[&str], key: &Key) -> Statement {
+    let text = |condition| Statement::new(&[select, &[condition]].concat());
     match key {
-        Key::Name(name) => Statement::new(&[select, "AND t.name = ?"]).text(name.clone()),
-        Key::Id(id) => Statement::new(&[select, "AND t.id = ?"]).int(*id),
+        Key::Name(name) => text("AND t.name = ?").text(name.clone()),
+        Key::Id(id) => text("AND t.id = ?").int(*id),
     }
 }
 
 pub(super) async fn run(snapshot: &mut Snapshot, key: &Key) -> Result<Option<Run>, Failure> {
-    let mut found = snapshot.all(one(RUNS, key), read_run).await?;
+    let mut found = snapshot.all(one(&[COLUMNS, JOINS], key), read_run).await?;
     complete(snapshot, &mut found).await?;
     Ok(found.pop())
 }
@@ -93,29 +94,37 @@ pub(super) async fn runs(
     Ok(page)
 }
 
-/// The statements behind pages of runs, of all and of an experiment's, with arguments of no meaning.
+/// The statements behind pages of runs, with arguments of no meaning, and the index each goes by.
 #[cfg(test)]
-pub(super) fn page_statements(filter: &RunFilter) -> Vec<Statement> {
-    let selection = |experiment, model| Selection {
+pub(super) fn page_statements() -> Vec<(Statement, &'static str)> {
+    let selection = |experiment, model, status| Selection {
         experiment,
         model,
-        status: None,
+        status,
     };
     let mut statements = Vec::new();
-    for selection in [
-        selection(None, None),
-        selection(Some(1), None),
-        selection(None, Some(1)),
-    ] {
-        if filter.order == RunOrder::Name {
-            statements.push(selection.by_label(None, 100));
-            statements.push(selection.by_label(Some((1, "x".into())), 100));
-        } else {
+    let selections = [
+        (selection(None, None, None), "runs_by_start"),
+        (selection(Some(1), None, None), "runs_by_experiment"),
+        (
+            selection(Some(1), Some(1), Some("running")),
+            "runs_by_experiment",
+        ),
+        (selection(None, Some(1), None), "runs_by_model"),
+        (selection(None, None, Some("running")), "runs_by_status"),
+    ];
+    for (selection, index) in selections {
+        for order in [RunOrder::NewestStarted, RunOrder::OldestStarted] {
             for after in [None, Some((1, Some(5))), Some((1, None))] {
-                statements.extend(selection.by_start(filter.order, after, 100));
+                let parts = selection.by_start(order, after, 100);
+                statements.extend(parts.into_iter().map(|part| (part, index)));
             }
         }
     }
+    let all = selection(None, None, None);
+    statements.push((all.by_label(None, 100), "runs_by_label"));
+    let after = Some((1, "x".to_owned()));
+    statements.push((all.by_label(after, 100), "runs_by_label (<expr>>?)"));
     statements
 }
 
@@ -151,7 +160,14 @@ impl<'a> Selection<'a> {
     }
 
     fn statement(&self, parts: &[&str]) -> Statement {
-        let mut text = vec![RUNS];
+        let mut text = vec![COLUMNS];
+        // Without statistics about the rows, SQLite may well walk through all runs in the order asked for.
+        if self.experiment.is_some() {
+            text.push("INDEXED BY runs_by_experiment");
+        } else if self.model.is_some() {
+            text.push("INDEXED BY runs_by_model");
+        }
+        text.push(JOINS);
         if self.experiment.is_some() {
             text.push("AND t.experiment_id = ?");
         }
@@ -177,8 +193,12 @@ impl<'a> Selection<'a> {
         match after {
             None => self.statement(&[&order]),
             Some((id, label)) => {
-                let behind = format!("AND ({LABEL}, t.id) > (?, ?)");
-                self.statement(&[&behind, &order]).text(label).int(id)
+                // The first condition says nothing new, but is one an index on the expression can be searched for.
+                let behind = format!("AND {LABEL} >= ? AND ({LABEL}, t.id) > (?, ?)");
+                self.statement(&[&behind, &order])
+                    .text(label.clone())
+                    .text(label)
+                    .int(id)
             }
         }
         .int(rows)
