@@ -1,0 +1,9 @@
+//! What the machine could do if nothing else had to be done: small programs that do one thing.
+
+mod disk;
+mod parse;
+mod sink;
+
+pub use disk::write_and_sync;
+pub use parse::parse;
+pub use sink::Sink;

@@ -1,0 +1,111 @@
+//! The program as users run it: `modelog serve`, in a process of its own, with its defaults.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::memory::{Process, Watch};
+
+/// A server that runs; it is killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    url: String,
+    memory: Watch,
+}
+
+impl Server {
+    /// Starts the program on a data directory and a free port, and waits until it listens.
+    pub(crate) fn start(program: &Path, data: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        // The defaults are measured, not what the caller's surroundings set.
+        let variables = std::env::vars_os().map(|(name, _)| name);
+        for name in variables.filter(|name| name.to_string_lossy().starts_with("MODELOG_")) {
+            command.env_remove(name);
+        }
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let mut server = Self {
+            memory: Watch::start(Process::of(child.id())),
+            child,
+            url: String::new(),
+        };
+        let stderr = server.child.stderr.take();
+        server.url = wait_for_url(stderr.expect("stderr is piped"))?;
+        Ok(server)
+    }
+
+    /// Where a path of it is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// The most anonymous memory it had so far, in bytes.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        self.memory.peak()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads what the program says until it says where it listens; what it says later is read and dropped, so that it never
+/// waits for us.
+fn wait_for_url(stderr: ChildStderr) -> Result<String> {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut said = Vec::new();
+    let url = loop {
+        let Some(line) = lines.next() else {
+            bail!("the server did not start: {}", said.join("\n"));
+        };
+        let line = line.context("reading what the server says")?;
+        if let Some(url) = url_in(&line) {
+            break url;
+        }
+        said.push(line);
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok(url)
+}
+
+fn url_in(line: &str) -> Option<String> {
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))?;
+    Some(url.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_found_in_what_is_said() {
+        let said = "modelog 0.1.0 serves http://127.0.0.1:4711 with data in /tmp/x";
+        assert_eq!(url_in(said).as_deref(), Some("http://127.0.0.1:4711"));
+        assert_eq!(url_in("no address"), None);
+    }
+
+    #[test]
+    fn a_program_that_does_not_serve_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Server::start(Path::new("/bin/false"), directory.path()).unwrap_err();
+        assert!(error.to_string().contains("did not start"), "{error}");
+        let error = Server::start(Path::new("/no/such/program"), directory.path()).unwrap_err();
+        assert!(error.to_string().contains("/no/such/program"), "{error}");
+    }
+}
