@@ -131,3 +131,74 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("a handler panicked: {}", text.unwrap_or("unknown reason"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use modelog_engine::Engine;
+    use modelog_sql::{SqlConfig, SqlStore};
+    use tokio::sync::watch;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::config::HttpConfig;
+    use crate::state::{Phase, Services};
+
+    fn state(directory: &std::path::Path) -> AppState {
+        let store = SqlStore::new(SqlConfig {
+            directory: directory.to_owned(),
+            ..SqlConfig::default()
+        });
+        let services = Services {
+            engine: Engine::open(directory).unwrap(),
+            reads: Arc::new(store.unwrap().reads()),
+            metrics: Arc::new(String::new),
+        };
+        let config = HttpConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..HttpConfig::default()
+        };
+        let (_, phase) = watch::channel(Phase::Serving);
+        AppState::new(services, config, None, phase, "{}".into())
+    }
+
+    async fn status(router: Router, host: &str) -> StatusCode {
+        let request = Request::builder()
+            .uri("/")
+            .header("host", host)
+            .body(Body::empty());
+        router.oneshot(request.unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let panics = get(|| async { panic!("on purpose") as () });
+        let router = Router::new()
+            .route("/", panics)
+            .layer(from_fn_with_state(state(directory.path()), pass));
+        let answer = status(router, "localhost").await;
+        assert_eq!(answer, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[tokio::test]
+    async fn what_did_not_come_through_the_gate_may_do_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = Router::new()
+            .route("/", get(|| async {}))
+            .route_layer(from_fn_with_state(Scope::Read, need));
+        assert_eq!(
+            status(open.clone(), "localhost").await,
+            StatusCode::UNAUTHORIZED
+        );
+        let gated = open.layer(from_fn_with_state(state(directory.path()), pass));
+        assert_eq!(status(gated.clone(), "localhost").await, StatusCode::OK);
+        assert_eq!(status(gated, "evil.example").await, StatusCode::FORBIDDEN);
+    }
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use modelog_engine::{Config, Engine, Offset};
+use modelog_engine::{Config, Engine, Foundations, Offset};
 use modelog_http::{HttpConfig, HttpError, Server, Services};
 use modelog_sql::{SqlConfig, SqlStore};
 use reqwest::{Client, RequestBuilder, Response};
@@ -42,9 +42,19 @@ impl TestServer {
 
     /// A server on a data directory that is there already.
     pub(crate) async fn start_in(data: TempDir, settings: impl FnOnce(&mut HttpConfig)) -> Self {
+        Self::start_on(data, Foundations::default(), settings).await
+    }
+
+    /// A server whose log is on a disk of the test's own.
+    pub(crate) async fn start_on(
+        data: TempDir,
+        foundations: Foundations,
+        settings: impl FnOnce(&mut HttpConfig),
+    ) -> Self {
         let mut config = Config::new(data.path());
         config.log.segment_bytes = 1 << 20;
-        let engine = Engine::open(config).unwrap();
+        config.log.backlog_bytes_max = 1 << 20;
+        let engine = Engine::open_on(config, foundations).unwrap();
         let store = SqlStore::new(SqlConfig {
             directory: data.path().to_owned(),
             ..SqlConfig::default()
