@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Loaded};
-use crate::{export, import, inspect, projections, show, tail};
+use crate::{bench, export, import, inspect, projections, show, tail};
 
 /// The event log for machine-learning models
 ///
@@ -88,6 +88,8 @@ pub(crate) enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Measure this machine: what the program takes, beside what could be taken at all
+    Bench(bench::BenchArgs),
     /// Print a script that completes commands in a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(60);
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(5);
-/// The longest path of a unix socket on Linux and macOS.
+/// A little less than the longest path of a unix socket: the server makes the socket under a name of its own first.
 const SOCKET_PATH_MAX: usize = 100;
 
 /// A server to talk to.
@@ -148,22 +149,23 @@ impl Client {
     /// # Errors
     /// If the socket exists and may not be used.
     pub(crate) fn of_directory(data: &Path) -> std::io::Result<Option<Self>> {
-        let Some((path, directory)) = socket_path(data)? else {
-            return Ok(None);
-        };
-        match UnixStream::connect(&path) {
-            Ok(_) => {}
-            // What a killed server leaves.
+        let connected = socket_path(data).and_then(|(path, directory)| {
+            UnixStream::connect(&path)?;
+            Ok((path, directory))
+        });
+        let (path, directory) = match connected {
+            Ok(found) => found,
+            // No such directory, no socket, or one that a killed server left.
             Err(error)
                 if matches!(
                     error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                    ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ConnectionRefused
                 ) =>
             {
                 return Ok(None);
             }
             Err(error) => return Err(error),
-        }
+        };
         let http = client()
             .unix_socket(path)
             .build()
@@ -285,23 +287,19 @@ fn client() -> reqwest::ClientBuilder {
         .user_agent(concat!("modelog/", env!("CARGO_PKG_VERSION")))
 }
 
-/// Where to connect to. A path that is too long for a socket's address is reached through its open directory.
-fn socket_path(data: &Path) -> std::io::Result<Option<(PathBuf, Option<File>)>> {
+/// The path of a data directory's control socket. One that is too long for a socket's address leads through the open
+/// directory, which must be kept for as long as the path is used.
+///
+/// # Errors
+/// If the directory cannot be opened.
+pub(crate) fn socket_path(data: &Path) -> std::io::Result<(PathBuf, Option<File>)> {
     let path = data.join(CONTROL_SOCKET);
     if path.as_os_str().len() <= SOCKET_PATH_MAX {
-        return Ok(Some((path, None)));
+        return Ok((path, None));
     }
-    match File::open(data) {
-        Ok(directory) => {
-            let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-            Ok(Some((
-                Path::new(&link).join(CONTROL_SOCKET),
-                Some(directory),
-            )))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let directory = File::open(data)?;
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    Ok((Path::new(&link).join(CONTROL_SOCKET), Some(directory)))
 }
 
 /// A path or query part, percent-encoded.
@@ -351,9 +349,9 @@ mod tests {
     fn long_paths_are_reached_through_their_directory() {
         let parent = tempfile::tempdir().unwrap();
         let data = parent.path().join("d".repeat(120));
-        assert!(socket_path(&data).unwrap().is_none());
+        assert!(socket_path(&data).is_err());
         std::fs::create_dir(&data).unwrap();
-        let (path, directory) = socket_path(&data).unwrap().unwrap();
+        let (path, directory) = socket_path(&data).unwrap();
         assert!(path.as_os_str().len() < SOCKET_PATH_MAX && directory.is_some());
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert!(data.join(CONTROL_SOCKET).exists());

@@ -93,15 +93,16 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The exit code of an error: that of the first cause that decides it.
+/// The exit code of an error: what we said ourselves, else that of the first cause that decides it.
 pub(crate) fn code(error: &anyhow::Error) -> Exit {
+    // Found here as a context, too, which no cause of the chain is.
+    if let Some(failed) = error.downcast_ref::<Failed>() {
+        return failed.exit;
+    }
     error.chain().find_map(decide).unwrap_or(Exit::Failure)
 }
 
 fn decide(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
-    if let Some(failed) = cause.downcast_ref::<Failed>() {
-        return Some(failed.exit);
-    }
     if let Some(error) = cause.downcast_ref::<ConfigError>() {
         return Some(match error {
             ConfigError::Unreadable { .. } | ConfigError::Problems(_) => Exit::Config,
@@ -160,5 +161,38 @@ fn of_http(error: &HttpError) -> Exit {
         Exit::Config
     } else {
         Exit::Unavailable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn the_first_cause_that_decides_decides() {
+        let io = || io::Error::from(io::ErrorKind::NotFound);
+        let plain = Err::<(), _>(io()).context("reading").unwrap_err();
+        assert_eq!(code(&plain), Exit::Io);
+        let said = plain.context(Failed::new(Exit::Config, "no token"));
+        assert_eq!(code(&said), Exit::Config);
+        assert_eq!(code(&said.context("starting")), Exit::Config);
+        assert_eq!(code(&anyhow::anyhow!("something")), Exit::Failure);
+        let locked = LogError::Locked {
+            path: "d".into(),
+            holder: "process 1".into(),
+        };
+        assert_eq!(code(&locked.into()), Exit::Unavailable);
+        assert_eq!(code(&AppendError::DiskFull.into()), Exit::Io);
+        let caused = Failed::caused(Exit::BadData, LogError::Closed);
+        assert_eq!(code(&caused), Exit::BadData);
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_behind_contexts() {
+        let broken = io::Error::from(io::ErrorKind::BrokenPipe);
+        let error = anyhow::Error::new(broken).context("writing");
+        assert!(is_broken_pipe(&error));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("broken pipe")));
     }
 }

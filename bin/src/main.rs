@@ -8,6 +8,7 @@
 //! Results go to stdout, everything else to stderr. An error is printed once, with its causes, and decides the exit
 //! code (`exit`).
 
+mod bench;
 mod cli;
 mod client;
 mod config;
@@ -78,6 +79,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Export(args) => block_on(export::run(settings, args))?,
         Command::Rebuild(args) => block_on(projections::rebuild(settings, &args))?,
         Command::Projections(args) => block_on(projections::list(settings, &args))?,
+        Command::Bench(args) => bench::run(args)?,
         Command::Demo(args) => block_on(demo::run(demo::DemoOptions {
             data: common.data.unwrap_or_else(|| "modelog-demo".into()).into(),
             serve: args.serve,

@@ -54,7 +54,7 @@ fn token(reach: &Reach) -> Result<Option<String>> {
     let text = match &reach.token_file {
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("the token file {} cannot be read", path.display()))
-            .context(Failed::new(Exit::Config, "no token"))?,
+            .context(Failed::new(Exit::Config, "there is no token"))?,
         None => match std::env::var(TOKEN) {
             Ok(token) => token,
             Err(_) => return Ok(None),

@@ -6,13 +6,14 @@
 //! takes no more requests and finishes those under way, the engine syncs and closes while projections catch up, the
 //! store is closed last.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use modelog_engine::Engine;
-use modelog_http::{HttpError, Server, Services};
+use modelog_http::{HttpConfig, HttpError, Server, Services};
 use modelog_prometheus::Exporter;
 use modelog_sql::SqlStore;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,16 +21,24 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::{ReadFrom, Settings};
-use crate::place;
+use crate::{client, place};
 
 /// An engine that is being served.
 #[derive(Debug)]
 pub(crate) struct Running {
     engine: Engine,
     store: SqlStore,
+    served: Served,
+}
+
+/// The part that answers.
+#[derive(Debug)]
+struct Served {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<Result<(), HttpError>>,
+    task: JoinHandle<Result<(), HttpError>>,
+    /// Keeps a long path to the control socket good.
+    _directory: Option<File>,
 }
 
 impl Running {
@@ -40,13 +49,11 @@ impl Running {
     pub(crate) async fn start(settings: &Settings) -> Result<Self> {
         let store = SqlStore::new(settings.sql.clone())?;
         let engine = place::open(settings).await?;
-        match Self::serve(settings, &engine, &store).await {
-            Ok((address, stop, server)) => Ok(Self {
+        match Served::start(settings, &engine, &store).await {
+            Ok(served) => Ok(Self {
                 engine,
                 store,
-                address,
-                stop,
-                server,
+                served,
             }),
             Err(error) => {
                 // The error is what there is to say; closing adds nothing to it.
@@ -57,15 +64,36 @@ impl Running {
         }
     }
 
-    async fn serve(
-        settings: &Settings,
-        engine: &Engine,
-        store: &SqlStore,
-    ) -> Result<(
-        SocketAddr,
-        oneshot::Sender<()>,
-        JoinHandle<Result<(), HttpError>>,
-    )> {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.served.address
+    }
+
+    /// Ends everything in order.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; what was acknowledged is in the log all the same.
+    pub(crate) async fn stop(self) -> Result<()> {
+        // A server that ended by itself says why below.
+        let _ = self.served.stop.send(());
+        let served = self.served.task.await;
+        let closed = self.engine.close().await;
+        self.store.close().await;
+        served.context("the server failed")??;
+        closed?;
+        Ok(())
+    }
+
+    /// Waits until the server ends by itself, which it should not.
+    async fn ended(&mut self) {
+        while !self.served.task.is_finished() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Served {
+    async fn start(settings: &Settings, engine: &Engine, store: &SqlStore) -> Result<Self> {
         let exporter = Exporter::install(settings.prometheus.clone())?;
         let reads = match settings.read_from {
             ReadFrom::Sql => Arc::new(store.reads()),
@@ -77,42 +105,25 @@ impl Running {
             reads,
             metrics: Arc::new(move || exporter.render(&scraped)),
         };
-        let server = Server::bind(settings.http.clone(), services).await?;
+        let (control, directory) = client::socket_path(&settings.data)?;
+        let http = HttpConfig {
+            control_socket: Some(control),
+            ..settings.http.clone()
+        };
+        let server = Server::bind(http, services).await?;
         engine.project(Box::new(store.projection()));
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(server.serve(async move {
+        let task = tokio::spawn(server.serve(async move {
             // A sender that is gone means the same.
             let _ = stopped.await;
         }));
-        Ok((address, stop, server))
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Ends everything in order.
-    ///
-    /// # Errors
-    /// The first thing that went wrong; what was acknowledged is in the log all the same.
-    pub(crate) async fn stop(self) -> Result<()> {
-        // A server that ended by itself says why below.
-        let _ = self.stop.send(());
-        let served = self.server.await;
-        let closed = self.engine.close().await;
-        self.store.close().await;
-        served.context("the server failed")??;
-        closed?;
-        Ok(())
-    }
-
-    /// Waits until the server ends by itself, which it should not.
-    async fn ended(&mut self) {
-        while !self.server.is_finished() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        Ok(Self {
+            address,
+            stop,
+            task,
+            _directory: directory,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ mod import;
 mod serve;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -305,7 +305,7 @@ fn wrong_usage_is_told_and_does_nothing() {
         (&["export", "--format", "csv"], "--kind"),
         (&["export", "--kind", "PredictionLoged"], "PredictionLoged"),
         (&["export", "--since", "yesterday"], "2026-11-22"),
-        (&["tail", "--from", "-1"], "from"),
+        (&["tail", "--from", "now"], "--from"),
         (
             &["tail", "--url", "http://127.0.0.1:1", "--data", "x"],
             "--data",
@@ -364,11 +364,4 @@ fn a_server_that_is_not_there() {
         "events.ndjson",
     ])
     .fails(CONFIG, &["none cannot be read"]);
-}
-
-/// Reads what there is, without waiting for an end.
-fn drain(mut from: impl Read) -> String {
-    let mut text = String::new();
-    from.read_to_string(&mut text).unwrap();
-    text
 }

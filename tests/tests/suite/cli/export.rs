@@ -118,7 +118,7 @@ fn exports_through_a_server_are_the_same_to_the_byte() {
     let lines = |at: usize| offline[at].lines().count();
     assert_eq!((lines(0), lines(1)), (18, 2));
     // Tags of a version name its model.
-    assert_eq!(lines(2), 8, "{}", offline[2]);
+    assert_eq!(lines(2), 7, "{}", offline[2]);
     assert_eq!(lines(3), 4, "{}", offline[3]);
     assert_eq!(lines(7), 1, "a header: {}", offline[7]);
 }

@@ -321,7 +321,7 @@ fn input_that_is_broken_is_told_apart_from_a_broken_disk() {
         b"{\"type\":\"EventLogged\",\"name\":\"caf\xe9\"}\n",
     );
     home.run(&["import", "latin1.ndjson"])
-        .fails(BAD_DATA, &["latin1.ndjson:1: byte 34"]);
+        .fails(BAD_DATA, &["latin1.ndjson:1: byte 33"]);
     home.write(
         "strict.ndjson",
         "{\"type\":\"EventLogged\",\"name\":\"a\",\"nmae\":1}\n",

@@ -143,12 +143,19 @@ fn stores_are_rebuilt_with_and_without_a_server() {
         (&count.into(), &0.into())
     );
     assert_eq!(status["name"], "sql");
-    // What was destroyed comes back.
-    std::fs::write(
-        home.path("modelog-data/sqlite/modelog.db"),
-        "this is no database",
-    )
-    .unwrap();
+    // What is not ours is left alone; what was lost comes back.
+    let database = home.path("modelog-data/sqlite/modelog.db");
+    std::fs::remove_dir_all(home.path("modelog-data/sqlite")).unwrap();
+    std::fs::create_dir(home.path("modelog-data/sqlite")).unwrap();
+    std::fs::write(&database, "this is no database").unwrap();
+    home.run(&["rebuild", "sql"])
+        .fails(1, &["was not made by Modelog"]);
+    let status = projections(&home);
+    assert_eq!(status["state"], "stopped");
+    let error = status["last_error"].as_str().unwrap();
+    assert!(error.contains("was not made by Modelog"), "{error}");
+    assert_eq!(std::fs::read(&database).unwrap(), b"this is no database");
+    std::fs::remove_file(&database).unwrap();
     home.run(&["rebuild", "sql"]).ok();
     let status = projections(&home);
     assert_eq!(

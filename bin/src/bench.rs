@@ -1,0 +1,48 @@
+//! `bench`: what this machine takes, beside what it could take at all.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use modelog_benches::Options;
+
+use crate::output::{self, Shape};
+use crate::progress;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every figure stands beside its limit, measured in the same run: parsing alone, writing to a file alone, a server that
+drops what it gets. Runs for a minute or two and wants the machine to itself.")]
+pub(crate) struct BenchArgs {
+    /// Fewer events and repetitions: a look, not a measurement
+    #[arg(long)]
+    quick: bool,
+    /// Where the data directories of the benchmark are made and removed again: the disk that is measured
+    #[arg(long, value_name = "DIR", default_value = ".", value_hint = clap::ValueHint::DirPath)]
+    dir: PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    format: Shape,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// If the disk or the server that is measured fails.
+pub(crate) fn run(args: BenchArgs) -> Result<()> {
+    let options = Options {
+        program: std::env::current_exe().context("this program cannot be found")?,
+        directory: args.dir,
+        quick: args.quick,
+    };
+    let spinner = progress::spinner("getting ready");
+    let report = modelog_benches::run(&options, &mut |what| {
+        spinner.set_message(what.to_owned());
+    });
+    spinner.finish_and_clear();
+    let report = report?;
+    match args.format {
+        Shape::Table => output::line(report.table().trim_end())?,
+        Shape::Json => output::json(&report)?,
+        Shape::Ndjson => output::ndjson(&report.rows)?,
+    }
+    Ok(())
+}
