@@ -42,9 +42,9 @@ pub struct ModelVersion {
     pub version: String,
     /// A URI; stored, never opened.
     pub checkpoint_path: Option<String>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub config: Option<Json>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub signature: Option<Json>,
     pub digest: Option<String>,
     /// The run that produced it.
@@ -65,11 +65,11 @@ pub struct Dataset {
     pub dataset: String,
     pub version: Option<String>,
     pub uri: Option<String>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub split_info: Option<Json>,
     pub row_count: Option<i64>,
     pub digest: Option<String>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub schema: Option<Json>,
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub tags: Option<Json>,
@@ -139,7 +139,7 @@ pub struct Artifact {
     pub media_type: Option<String>,
     pub size_bytes: Option<i64>,
     pub digest: Option<String>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub metadata: Option<Json>,
 }
 
@@ -175,8 +175,10 @@ pub struct MetricPoint {
     pub step: i64,
     /// A number, or `"NaN"`, `"Infinity"`, `"-Infinity"`.
     #[serde(serialize_with = "number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Number))]
     pub value: f64,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub epoch: Option<f64>,
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub time: Timestamp,
@@ -195,18 +197,21 @@ pub struct Prediction {
     pub time: Timestamp,
     #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub log_offset: Offset,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub input: Option<Json>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub output: Option<Json>,
     pub predicted_class: Option<String>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub predicted_value: Option<f64>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub confidence: Option<f64>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub inference_time_ms: Option<f64>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub timings: Option<Json>,
     pub request_id: Option<String>,
     pub trace_id: Option<String>,
@@ -214,10 +219,12 @@ pub struct Prediction {
     pub user_id: Option<String>,
     pub environment: Option<String>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub sample_rate: Option<f64>,
     pub input_tokens: Option<i64>,
     pub output_tokens: Option<i64>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub time_to_first_token_ms: Option<f64>,
     pub error: Option<String>,
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
@@ -231,12 +238,14 @@ pub struct Prediction {
 pub struct Feedback {
     pub true_class: Option<String>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub true_value: Option<f64>,
     /// As given, else whether the classes agree.
     pub correct: Option<bool>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub label: Option<Json>,
     #[serde(serialize_with = "optional_number")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Number>))]
     pub score: Option<f64>,
     pub score_name: Option<String>,
     pub feedback_source: Option<String>,
@@ -310,6 +319,29 @@ pub struct VersionStats {
     #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub as_of_offset: Offset,
 }
+
+/// How a number is described: one that is not finite is a word.
+#[cfg(feature = "openapi")]
+struct Number;
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Number {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+        let words = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(non_finite);
+        OneOfBuilder::new()
+            .item(ObjectBuilder::new().schema_type(Type::Number))
+            .item(
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .enum_values(Some(words)),
+            )
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Number {}
 
 fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() {
