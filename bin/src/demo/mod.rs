@@ -26,6 +26,7 @@ mod training;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -34,7 +35,6 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{CONTROL_SOCKET, Settings};
-use crate::exit::{Exit, Failed};
 use crate::output::thousands;
 use crate::serve::Running;
 use client::Client;
@@ -67,12 +67,16 @@ pub(crate) async fn run(options: DemoOptions) -> Result<()> {
         }
     };
     let running = Running::start(&settings(&options)).await?;
-    let told = tokio::select! {
-        told = tell(&options, running.address()) => told,
-        () = stopped() => Err(Failed::new(
-            Exit::Failure,
-            "stopped by a signal; what was logged until then is in the log",
-        ).into()),
+    let client = Client::new(running.address())?;
+    let told = {
+        let mut telling = pin!(tell(&options, &client));
+        tokio::select! {
+            told = &mut telling => told,
+            () = stopped() => {
+                client.stop();
+                telling.await
+            }
+        }
     };
     if told.is_ok() && options.serve {
         stopped().await;
@@ -96,39 +100,38 @@ fn settings(options: &DemoOptions) -> Settings {
 }
 
 /// From the images to the last printed line.
-async fn tell(options: &DemoOptions, address: SocketAddr) -> Result<()> {
+async fn tell(options: &DemoOptions, client: &Client) -> Result<()> {
     let clock = SystemClock::new();
-    let client = Client::new(address)?;
     let digits = Arc::new(Digits::shipped());
-    open(&digits, &client, options)?;
-    record::subject(&client, &digits).await?;
+    open(&digits, client, options)?;
+    record::subject(client, &digits).await?;
 
     heading("Training, every epoch on the record")?;
     let mut trained = Vec::new();
     for candidate in &CANDIDATES {
-        let one = record::training(&client, clock, candidate, &digits, &options.data).await?;
+        let one = record::training(client, clock, candidate, &digits, &options.data).await?;
         report::trained(&one)?;
         trained.push(one);
     }
 
     heading("Serving images that neither version has seen, then telling the true labels")?;
     let since = clock.now();
-    let service = record::service(&client, clock, &trained, &digits.test).await?;
+    let service = record::service(client, clock, &trained, &digits.test).await?;
     report::served(&service, digits.test.len())?;
 
-    report::runs(&readback::runs(&client).await?)?;
+    report::runs(&readback::runs(client).await?)?;
     let path = readback::comparison_path(since);
-    let comparison = readback::comparison(&client, &path).await?;
+    let comparison = readback::comparison(client, &path).await?;
     report::comparison(&comparison)?;
-    crown(&client, comparison.winner()).await?;
-    report::totals(&readback::totals(&client).await?)?;
-    close(options, &client, &path, &trained)
+    crown(client, comparison.winner()).await?;
+    report::totals(&readback::totals(client).await?)?;
+    close(options, client, &path, &trained)
 }
 
 fn open(digits: &Digits, client: &Client, options: &DemoOptions) -> Result<()> {
     say("Modelog demo: two classifiers of handwritten digits, from training to comparison\n")?;
     say(format_args!(
-        "  images  {} of 8×8 pixels: {} for training, {} for validation, {} for testing",
+        "  images  {} of 8×8 pixels: {} to train on, {} to validate, {} to test",
         thousands(digits.len() as u64),
         digits.train.len(),
         digits.validation.len(),
@@ -147,7 +150,7 @@ async fn crown(client: &Client, winner: Option<&str>) -> Result<()> {
     };
     let path = format!("/v1/models/{MODEL}/aliases/champion");
     client.put(&path, &json!({"version": version})).await?;
-    say(format_args!("  {MODEL}@champion now names {version}."))?;
+    say(format_args!("  {MODEL}@champion names {version}."))?;
     Ok(())
 }
 

@@ -93,7 +93,7 @@ pub(super) async fn runs(client: &Client) -> Result<Runs> {
 
 /// Counts over everything.
 pub(super) async fn totals(client: &Client) -> Result<Totals> {
-    Ok(client.get("/v1/stats").await?)
+    client.get("/v1/stats").await
 }
 
 async fn run_in_short(client: &Client, run: Run) -> Result<RunInShort> {
@@ -204,5 +204,5 @@ pub(super) fn comparison_path(since: Timestamp) -> String {
 
 /// Compares the two versions.
 pub(super) async fn comparison(client: &Client, path: &str) -> Result<Comparison> {
-    Ok(client.get(path).await?)
+    client.get(path).await
 }

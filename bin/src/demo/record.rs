@@ -1,5 +1,7 @@
 //! What the demo puts on the record, in the order a team would: the subject, two trainings, the service, the labels.
 
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,7 +115,8 @@ pub(super) async fn subject(client: &Client, digits: &Digits) -> Result<()> {
     Ok(())
 }
 
-/// Trains a version in a run of its own. A run that cannot be completed is marked as failed, as far as that can be said.
+/// Trains a version in a run of its own. A run that cannot be completed is marked as failed or killed, as far as that can
+/// be said.
 pub(super) async fn training(
     client: &Client,
     clock: SystemClock,
@@ -123,17 +126,12 @@ pub(super) async fn training(
 ) -> Result<Trained> {
     let run = start_run(client, candidate).await?;
     let started = clock.monotonic();
-    let outcome = match run_epochs(client, candidate, digits, &run).await {
-        Ok(network) => keep_weights(client, candidate, &network, &run, data)
-            .await
-            .map(|weights| (network, weights)),
-        Err(error) => Err(error),
-    };
+    let outcome = work(client, candidate, digits, &run, data).await;
     let took = clock.monotonic() - started;
     let finish = format!("/v1/runs/{run}/finish");
     match outcome {
         Ok((network, weights)) => {
-            client.post(&finish, &json!({"status": "finished"})).await?;
+            client.end(&finish, &json!({"status": "finished"})).await?;
             let made_by = register(client, candidate, &network, &run, &weights).await?;
             Ok(Trained {
                 candidate,
@@ -144,12 +142,31 @@ pub(super) async fn training(
             })
         }
         Err(error) => {
-            let status = json!({"status": "failed", "error": format!("{error:#}")});
+            let status = if client.is_stopped() {
+                "killed"
+            } else {
+                "failed"
+            };
+            let status = json!({"status": status, "error": format!("{error:#}")});
             // The first error is the one to tell.
-            let _ = client.post(&finish, &status).await;
+            let _ = client.end(&finish, &status).await;
             Err(error)
         }
     }
+}
+
+/// What happens between a run's start and its end.
+async fn work(
+    client: &Client,
+    candidate: &'static Candidate,
+    digits: &Arc<Digits>,
+    run: &str,
+    data: &Path,
+) -> Result<(Network, Weights)> {
+    describe_run(client, candidate, run).await?;
+    let network = run_epochs(client, candidate, digits, run).await?;
+    let weights = keep_weights(client, candidate, &network, run, data).await?;
+    Ok((network, weights))
 }
 
 async fn start_run(client: &Client, candidate: &Candidate) -> Result<String> {
@@ -167,11 +184,14 @@ async fn start_run(client: &Client, candidate: &Candidate) -> Result<String> {
             }),
         )
         .await?;
-    let run = started
-        .get("run")
-        .and_then(Value::as_str)
-        .context("POST /v1/runs: the answer does not name the run")?
-        .to_owned();
+    let run = started.get("run").and_then(Value::as_str);
+    Ok(run
+        .context("/v1/runs: the answer does not name the run")?
+        .to_owned())
+}
+
+/// Logs hyperparameters, and what the run learns from.
+async fn describe_run(client: &Client, candidate: &Candidate, run: &str) -> Result<()> {
     let settings = &candidate.settings;
     let params = json!({"params": {
         "hidden": settings.hidden,
@@ -188,7 +208,7 @@ async fn start_run(client: &Client, candidate: &Candidate) -> Result<String> {
         json!({"type": "DatasetUsed", "run": run, "dataset": DATASET, "role": role}).to_string()
     });
     client.append(used.join("\n")).await?;
-    Ok(run)
+    Ok(())
 }
 
 /// Trains on a thread of its own and logs every epoch with one call, while the next one is computed.
@@ -262,11 +282,8 @@ async fn keep_weights(
         mark.expect("a digest has 64 digits")
     );
     let file = data.join(&path);
-    tokio::task::block_in_place(|| {
-        std::fs::create_dir_all(file.parent().expect("the file is in models/"))?;
-        std::fs::write(&file, &bytes)
-    })
-    .with_context(|| format!("{} cannot be written", file.display()))?;
+    tokio::task::block_in_place(|| write_private(&file, &bytes))
+        .with_context(|| format!("{} cannot be written", file.display()))?;
     let artifact = json!({
         "uri": path,
         "name": "weights",
@@ -279,6 +296,24 @@ async fn keep_weights(
         .post(&format!("/v1/runs/{run}/artifacts"), &artifact)
         .await?;
     Ok(Weights { path, digest })
+}
+
+/// Writes a file that is only ours to read, as everything in the data directory is.
+fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+    let directory = file.parent().expect("the file lies in a directory");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?
+        .write_all(bytes)
 }
 
 /// Announces the version. If it is there, with the same weights, it stays as it is; says which run made it.

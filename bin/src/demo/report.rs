@@ -101,7 +101,7 @@ pub(super) fn runs(runs: &Runs) -> io::Result<()> {
         ]);
     }
     align_right(&mut table, 2..=6);
-    say(table)?;
+    show(&table)?;
     if runs.more {
         say("  and older ones")?;
     }
@@ -111,7 +111,7 @@ pub(super) fn runs(runs: &Runs) -> io::Result<()> {
 /// The two versions side by side, and what follows.
 pub(super) fn comparison(comparison: &Comparison) -> io::Result<()> {
     heading("Which version is better? (GET /v1/compare)")?;
-    say(versions(comparison))?;
+    show(&versions(comparison))?;
     let level = comparison.method.level * 100.0;
     say(match comparison.winner() {
         Some(version) => format!(
@@ -222,6 +222,10 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
+fn show(table: &Table) -> io::Result<()> {
+    table.lines().try_for_each(|line| say(line.trim_end()))
+}
+
 fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     for at in columns {
         if let Some(column) = table.column_mut(at) {
@@ -320,4 +324,65 @@ pub(super) fn outlook(place: &Whereabouts<'_>) -> io::Result<()> {
         try_out(what, &format!("curl -s '{base}{path}'"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lines(table: &Table) -> Vec<String> {
+        table.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn sides_that_know_nothing_are_dashes() {
+        let side = |version: &str| json!({"version": version, "predictions": 1234, "labelled": 0});
+        let comparison: Comparison = serde_json::from_value(json!({
+            "a": side("new"), "b": side("old"), "difference": {}, "winner": null,
+            "method": {"level": 0.95, "share_interval": "one", "share_difference": "two"},
+        }))
+        .unwrap();
+        assert_eq!(comparison.winner(), None);
+        let lines = lines(&versions(&comparison)).join("\n");
+        let words: Vec<_> = lines.split_whitespace().collect();
+        assert!(
+            words
+                .windows(3)
+                .any(|words| words == ["old", "new", "difference"]),
+            "{lines}"
+        );
+        assert!(
+            words
+                .windows(3)
+                .any(|words| words == ["predictions", "1,234", "1,234"])
+        );
+        assert!(
+            words
+                .windows(4)
+                .any(|words| words == ["accuracy", "–", "–", "–"])
+        );
+    }
+
+    #[test]
+    fn differences_have_a_sign_and_a_unit() {
+        let difference = |value| {
+            Some(Difference {
+                value,
+                interval: None,
+            })
+        };
+        assert_eq!(points(difference(0.0233)), "+2.3 pp");
+        assert_eq!(points(difference(-0.0233)), "-2.3 pp");
+        assert_eq!(shift(Some(Shift { value: -0.0014 })), "-1.4 µs");
+        assert_eq!(shift(None), "–");
+    }
+
+    #[test]
+    fn runs_are_known_by_the_end_of_their_names() {
+        assert_eq!(ending("01a213e3-867a-74da-a09f-18fc0f502850"), "…502850");
+        assert_eq!(ending("é"), "…é");
+        assert_eq!(ending(""), "…");
+    }
 }
