@@ -16,7 +16,7 @@ use super::column::Column;
 use super::identity::{Identity, RowBytes, row_identity};
 use super::table::Table;
 use crate::Timestamp;
-use crate::event::schema::{self, FieldType, Presence};
+use crate::event::schema::{self, FieldType};
 use crate::event::{
     Event, Fact, FieldError, FieldProblem, Json, Kind, Slot, check_text, check_together, json,
 };
@@ -298,7 +298,7 @@ impl RowWriter<'_> {
             _ => return Err(self.wrong_type(column, "a string")),
         }
         check_text(field, value).map_err(|problem| self.error(column, problem))?;
-        self.open(column)?.push_bytes(value.as_bytes());
+        self.open(column, field.ty)?.push_bytes(value.as_bytes());
         self.bytes += value.len();
         Ok(())
     }
@@ -325,7 +325,7 @@ impl RowWriter<'_> {
             return Err(self.wrong_type(column, crate::event::json_type(value)));
         }
         check_text(field, value).map_err(|problem| self.error(column, problem))?;
-        self.open(column)?.push_bytes(value.as_bytes());
+        self.open(column, field.ty)?.push_bytes(value.as_bytes());
         self.bytes += value.len();
         Ok(())
     }
@@ -336,13 +336,14 @@ impl RowWriter<'_> {
     /// What the field's type does not allow.
     #[inline]
     pub fn int(&mut self, column: usize, value: i64) -> Result<(), FieldError> {
-        match schema::field(self.rows.kind, column).ty {
-            FieldType::Int => self.open(column)?.push_int(value),
-            FieldType::Float => self.open(column)?.push_float(value as f64),
+        let ty = schema::field(self.rows.kind, column).ty;
+        match ty {
+            FieldType::Int => self.open(column, ty)?.push_int(value),
+            FieldType::Float => self.open(column, ty)?.push_float(value as f64),
             FieldType::Time => {
                 let time = Timestamp::from_producer_micros(value)
                     .map_err(|problem| self.error(column, FieldProblem::Time(problem)))?;
-                self.open(column)?.push_int(time.micros());
+                self.open(column, ty)?.push_int(time.micros());
             }
             _ => return Err(self.wrong_type(column, "a number")),
         }
@@ -356,11 +357,12 @@ impl RowWriter<'_> {
     /// If the field is not one of numbers, or is one of integers and the value is not whole.
     #[inline]
     pub fn float(&mut self, column: usize, value: f64) -> Result<(), FieldError> {
-        match schema::field(self.rows.kind, column).ty {
-            FieldType::Float => self.open(column)?.push_float(value),
+        let ty = schema::field(self.rows.kind, column).ty;
+        match ty {
+            FieldType::Float => self.open(column, ty)?.push_float(value),
             // Up to 2^53 a float64 says exactly which integer is meant.
             FieldType::Int if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => {
-                self.open(column)?.push_int(value as i64);
+                self.open(column, ty)?.push_int(value as i64);
             }
             FieldType::Int => {
                 return Err(self.wrong_type(column, "a fraction or a number beyond 2^53"));
@@ -376,10 +378,11 @@ impl RowWriter<'_> {
     /// # Errors
     /// If the field is not one of booleans.
     pub fn boolean(&mut self, column: usize, value: bool) -> Result<(), FieldError> {
-        if schema::field(self.rows.kind, column).ty != FieldType::Bool {
+        let ty = schema::field(self.rows.kind, column).ty;
+        if ty != FieldType::Bool {
             return Err(self.wrong_type(column, "a boolean"));
         }
-        self.open(column)?.push_bool(value);
+        self.open(column, ty)?.push_bool(value);
         self.bytes += 1;
         Ok(())
     }
@@ -389,10 +392,11 @@ impl RowWriter<'_> {
     /// # Errors
     /// If the field is not one of bytes.
     pub fn bytes(&mut self, column: usize, value: &[u8]) -> Result<(), FieldError> {
-        if schema::field(self.rows.kind, column).ty != FieldType::Bytes {
+        let ty = schema::field(self.rows.kind, column).ty;
+        if ty != FieldType::Bytes {
             return Err(self.wrong_type(column, "bytes"));
         }
-        self.open(column)?.push_bytes(value);
+        self.open(column, ty)?.push_bytes(value);
         self.bytes += value.len();
         Ok(())
     }
@@ -408,7 +412,8 @@ impl RowWriter<'_> {
                 FieldProblem::Time(crate::offset::TimeError::OutOfRange),
             ));
         }
-        self.open(schema::TIME)?.push_int(value.micros());
+        self.open(schema::TIME, FieldType::Time)?
+            .push_int(value.micros());
         self.bytes += 8;
         Ok(())
     }
@@ -428,16 +433,11 @@ impl RowWriter<'_> {
     #[inline]
     pub fn finish(mut self) -> Result<(), FieldError> {
         let kind = self.rows.kind;
-        for (own, field) in schema::own_fields(kind).iter().enumerate() {
-            let column = own + schema::COMMON.len();
-            let given = match field.presence {
-                Presence::Optional => continue,
-                Presence::Required => self.filled,
-                Presence::Stated => self.stated,
-            };
-            if given & (1 << column) == 0 {
-                return Err(self.error(column, FieldProblem::Missing));
-            }
+        let needed = schema::needed(kind);
+        let missing = needed.required & !self.filled | needed.stated & !self.stated;
+        if missing != 0 {
+            let column = missing.trailing_zeros() as usize;
+            return Err(self.error(column, FieldProblem::Missing));
         }
         let filled = self.filled;
         check_together(kind, |column| filled & (1 << column) != 0)?;
@@ -462,12 +462,14 @@ impl RowWriter<'_> {
     }
 
     /// The error of a field.
+    #[cold]
     #[must_use]
     pub fn error(&self, column: usize, problem: FieldProblem) -> FieldError {
         FieldError::new(schema::field(self.rows.kind, column).name, problem)
     }
 
     /// The error of a value whose type the field does not take.
+    #[cold]
     #[must_use]
     pub fn wrong_type(&self, column: usize, found: &'static str) -> FieldError {
         let expected = match schema::field(self.rows.kind, column).ty {
@@ -485,6 +487,7 @@ impl RowWriter<'_> {
         self.error(column, FieldProblem::WrongType { expected, found })
     }
 
+    #[inline]
     fn state(&mut self, column: usize) -> Result<(), FieldError> {
         if self.is_stated(column) {
             return Err(self.error(column, FieldProblem::Repeated));
@@ -494,11 +497,10 @@ impl RowWriter<'_> {
     }
 
     #[inline]
-    fn open(&mut self, column: usize) -> Result<&mut Column, FieldError> {
+    fn open(&mut self, column: usize, ty: FieldType) -> Result<&mut Column, FieldError> {
         self.state(column)?;
         self.filled |= 1 << column;
         let rows = self.rows.rows;
-        let ty = schema::field(self.rows.kind, column).ty;
         let open = self.rows.columns[column].get_or_insert_with(|| Column::new(ty, rows));
         open.pad(rows);
         Ok(open)

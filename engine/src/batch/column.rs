@@ -82,16 +82,21 @@ impl Column {
         Self::new(ty, rows)
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.valid.len()
     }
 
     /// Appends nulls until there are `rows` rows.
+    #[inline]
     pub(super) fn pad(&mut self, rows: usize) {
         let missing = rows.saturating_sub(self.len());
-        if missing == 0 {
-            return;
+        if missing > 0 {
+            self.append_nulls(missing, rows);
         }
+    }
+
+    fn append_nulls(&mut self, missing: usize, rows: usize) {
         self.valid.append_n_nulls(missing);
         match &mut self.values {
             Values::Bytes { data, ends, .. } => {
@@ -103,6 +108,7 @@ impl Column {
         }
     }
 
+    #[inline]
     pub(super) fn push_bytes(&mut self, value: &[u8]) {
         let Values::Bytes { data, ends, .. } = &mut self.values else {
             unreachable!("the column holds bytes")
@@ -112,6 +118,7 @@ impl Column {
         self.valid.append_non_null();
     }
 
+    #[inline]
     pub(super) fn push_int(&mut self, value: i64) {
         let Values::Int { values, .. } = &mut self.values else {
             unreachable!("the column holds integers")
@@ -120,6 +127,7 @@ impl Column {
         self.valid.append_non_null();
     }
 
+    #[inline]
     pub(super) fn push_float(&mut self, value: f64) {
         let Values::Float(values) = &mut self.values else {
             unreachable!("the column holds numbers")

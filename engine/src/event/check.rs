@@ -99,10 +99,11 @@ fn check_name(text: &str) -> Result<(), FieldProblem> {
     if text.is_empty() {
         return Err(FieldProblem::Empty);
     }
-    // Control characters are C0, DEL and C1; the last are two bytes, the first of them 0xC2.
-    let suspicious = text
-        .bytes()
-        .any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2);
+    // Control characters are C0, DEL and C1; the last are two bytes, the first of them 0xC2. No early end: so the
+    // bytes are looked at many at a time.
+    let suspicious = text.bytes().fold(false, |found, byte| {
+        found | (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2)
+    });
     if suspicious
         && let Some((at, found)) = text
             .char_indices()

@@ -368,6 +368,42 @@ pub const fn field(kind: Kind, column: usize) -> &'static Field {
     }
 }
 
+/// Which columns of a kind an event needs, as bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needed {
+    /// Those that need a value.
+    pub(crate) required: u64,
+    /// Those that need a value or an explicit null.
+    pub(crate) stated: u64,
+}
+
+/// Which columns an event of a kind needs.
+#[inline]
+pub(crate) fn needed(kind: Kind) -> Needed {
+    const NEEDED: [Needed; Kind::ALL.len()] = {
+        let none = Needed {
+            required: 0,
+            stated: 0,
+        };
+        let mut needed = [none; Kind::ALL.len()];
+        let mut at = 0;
+        while at < Kind::ALL.len() {
+            let mut column = 0;
+            while column < column_count(Kind::ALL[at]) {
+                match field(Kind::ALL[at], column).presence {
+                    Presence::Optional => {}
+                    Presence::Required => needed[at].required |= 1 << column,
+                    Presence::Stated => needed[at].stated |= 1 << column,
+                }
+                column += 1;
+            }
+            at += 1;
+        }
+        needed
+    };
+    NEEDED[usize::from(kind.number())]
+}
+
 /// The column number of a field known when the program is written; in a `const`, a misspelt name does not compile.
 ///
 /// # Panics
