@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::join;
 use modelog_engine::Offset;
 use sqlx::{AssertSqlSafe, Sqlite};
 
@@ -187,6 +188,13 @@ pub(crate) fn stretches(rows: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// Puts the values of some rows together.
+fn gather(source: &impl Source, rows: Range<usize>) -> Rows {
+    let mut values = Rows::with_room(rows.len() * source.table().columns.len());
+    rows.for_each(|row| source.values(row, &mut values));
+    values
+}
+
 /// A statement for the number of rows it was last needed for.
 struct Statement {
     write: fn(&Table, usize) -> String,
@@ -241,28 +249,37 @@ impl<'c> Transaction<'c> {
         let mut new = Statement::new(dialect::insert_new);
         let mut merging = Statement::new(dialect::upsert);
         let mut expect_new = source.table().expect_new;
-        for stretch in stretches(source.rows()) {
-            if expect_new && self.write_new(source, &stretch, &mut new).await? {
-                continue;
+        let mut stretches = stretches(source.rows()).peekable();
+        let mut ahead = None;
+        while let Some(stretch) = stretches.next() {
+            if expect_new {
+                let values = ahead
+                    .take()
+                    .unwrap_or_else(|| gather(source, stretch.clone()));
+                let text = new.text(source.table(), stretch.len());
+                // While the database is at work on these, the next ones are put together.
+                let next = stretches.peek().cloned();
+                let (written, next) = join(self.write_new(text, values), async {
+                    next.map(|rows| gather(source, rows))
+                })
+                .await;
+                ahead = next;
+                if written? == stretch.len() as u64 {
+                    continue;
+                }
+                expect_new = source.table().conflict == Conflict::Keep;
             }
-            expect_new = expect_new && source.table().conflict == Conflict::Keep;
             self.merge(source, stretch, &mut merging, &mut short)
                 .await?;
         }
         Ok(short)
     }
 
-    /// Writes the new rows of a stretch; tells whether that were all.
-    async fn write_new(
-        &mut self,
-        source: &impl Source,
-        rows: &Range<usize>,
-        statement: &mut Statement,
-    ) -> Result<bool, DatabaseError> {
-        match self.write(source, rows.clone(), statement).await {
-            Ok(changed) => Ok(changed == rows.len() as u64),
-            Err(error) if dialect::cause(&error) == Cause::Row => Ok(false),
-            Err(error) => Err(DatabaseError::sql(self.path)(error)),
+    /// Writes those of some rows that are new; answers how many these are. None may be, because of one row.
+    async fn write_new(&mut self, text: Arc<str>, values: Rows) -> Result<u64, DatabaseError> {
+        match self.write(text, values).await {
+            Err(error) if dialect::cause(&error) == Cause::Row => Ok(0),
+            written => written.map_err(DatabaseError::sql(self.path)),
         }
     }
 
@@ -277,7 +294,8 @@ impl<'c> Transaction<'c> {
         // Halves that are still to be written, the last one first.
         let mut waiting = vec![stretch];
         while let Some(rows) = waiting.pop() {
-            match self.write(source, rows.clone(), statement).await {
+            let text = statement.text(source.table(), rows.len());
+            match self.write(text, gather(source, rows.clone())).await {
                 Ok(changed) if changed == rows.len() as u64 => {}
                 Ok(_) => short.push(rows),
                 Err(error) if dialect::cause(&error) != Cause::Row => {
@@ -297,15 +315,7 @@ impl<'c> Transaction<'c> {
         Ok(())
     }
 
-    async fn write(
-        &mut self,
-        source: &impl Source,
-        rows: Range<usize>,
-        statement: &mut Statement,
-    ) -> Result<u64, sqlx::Error> {
-        let text = statement.text(source.table(), rows.len());
-        let mut values = Rows::with_room(rows.len() * source.table().columns.len());
-        rows.for_each(|row| source.values(row, &mut values));
+    async fn write(&mut self, text: Arc<str>, values: Rows) -> Result<u64, sqlx::Error> {
         let done = sqlx::query_with(AssertSqlSafe(text), values.into_arguments())
             .execute(&mut *self.sql)
             .await?;

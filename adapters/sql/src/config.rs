@@ -30,7 +30,7 @@ impl Default for SqlConfig {
             directory: PathBuf::new(),
             predictions_keep: None,
             readers: 4,
-            cache_bytes: 32 << 20,
+            cache_bytes: 64 << 20,
             busy_timeout: Duration::from_secs(5),
         }
     }
@@ -79,7 +79,10 @@ mod tests {
     fn urls() {
         let parse = |url: &str| Location::parse(url, Path::new("/data"));
         let file = |path: &str| Ok(Location::Sqlite(path.into()));
-        assert_eq!(parse("sqlite:sqlite/modelog.db"), file("/data/sqlite/modelog.db"));
+        assert_eq!(
+            parse("sqlite:sqlite/modelog.db"),
+            file("/data/sqlite/modelog.db")
+        );
         assert_eq!(parse("sqlite://modelog.db"), file("/data/modelog.db"));
         assert_eq!(parse("sqlite:///var/ml.db"), file("/var/ml.db"));
         assert_eq!(parse("sqlite:/var/a b%20.db"), file("/var/a b%20.db"));

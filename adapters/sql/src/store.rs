@@ -1,6 +1,7 @@
 //! The store as its owner sees it: made from settings, taken apart into what writes and what reads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Location, SqlConfig};
 use crate::database::Database;
@@ -12,7 +13,7 @@ use crate::reads::SqlReads;
 #[derive(Clone, Debug)]
 pub struct SqlStore {
     database: Arc<Database>,
-    predictions_keep: Option<std::time::Duration>,
+    predictions_keep: Option<Duration>,
 }
 
 impl SqlStore {

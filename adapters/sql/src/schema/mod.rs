@@ -4,7 +4,7 @@
 //!   are there as placeholders from the moment they are named. `name` is the natural key, compared byte by byte.
 //!   `created_at` (of a run: `started_at`) is the time of the first event that created it, null until then;
 //!   `deleted_at` is set while it is deleted. `log_offset` is the last event that changed the row, null for a
-//!   placeholder.
+//!   placeholder. A run's `has_started` says whether a `RunStarted` was logged, which may come after its end.
 //! - **`tags`, `run_params`** hold one value per key, as JSON text. They came in the order of `(log_offset, place)`.
 //!   A null tag removes the row; a parameter may be null.
 //! - **`artifacts`** are identified by owner and URI; 0 stands for no run or no version. `run_datasets` holds each
@@ -50,9 +50,18 @@ mod tests {
     #[test]
     fn tables_are_found_in_the_text() {
         let names: Vec<_> = tables().collect();
-        for name in ["schema_version", "checkpoint", "predictions", "metric_latest", "prediction_details"] {
+        for name in [
+            "schema_version",
+            "checkpoint",
+            "predictions",
+            "metric_latest",
+            "prediction_details",
+        ] {
             assert!(names.contains(&name), "{name}");
         }
-        assert_eq!(names.len(), SQLITE.matches("CREATE TABLE").count() + SQLITE.matches("CREATE VIEW").count());
+        assert_eq!(
+            names.len(),
+            SQLITE.matches("CREATE TABLE").count() + SQLITE.matches("CREATE VIEW").count()
+        );
     }
 }

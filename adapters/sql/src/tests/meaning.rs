@@ -538,3 +538,62 @@ async fn statistics_are_those_of_the_engine() {
         ["3 20.0"]
     );
 }
+
+#[tokio::test]
+async fn views_speak_in_names() {
+    let scene = Scene::new();
+    let mut of_version = point(Some(4), f64::INFINITY, None);
+    (of_version.run, of_version.split) = (None, Some("val".into()));
+    (of_version.model, of_version.version) = (Some("m".into()), Some("v".into()));
+    let deleted = EntityDeleted {
+        entity: "run/gone".into(),
+    };
+    scene.append(&[
+        at(
+            RunStarted {
+                run: "r".into(),
+                parent: Some("p".into()),
+                model: Some("m".into()),
+                version: Some("v".into()),
+                ..Default::default()
+            },
+            123_000,
+        ),
+        deleted.into(),
+        at(point(Some(3), 0.5, Some(1.5)), 0),
+        at(of_version, 0),
+        at(prediction(Some("p")), 0),
+    ]);
+    let mut database = scene.filled().await;
+    assert_eq!(
+        rows(
+            &mut database,
+            "SELECT run, parent, model, version, status, started_at FROM run_details ORDER BY run"
+        )
+        .await,
+        [
+            "'p' NULL NULL NULL NULL NULL",
+            "'r' 'p' 'm' 'v' 'running' '2026-11-18T11:06:40.123Z'",
+        ]
+    );
+    assert_eq!(
+        rows(
+            &mut database,
+            "SELECT run, model, version, metric, split, step, epoch, value, non_finite, time FROM metric_details \
+             ORDER BY log_offset"
+        )
+        .await,
+        [
+            "'r' NULL NULL 'loss' NULL 3 1.5 0.5 NULL '2026-11-18T11:06:40.000Z'",
+            "NULL 'm' 'v' 'loss' 'val' 4 NULL NULL 'Infinity' '2026-11-18T11:06:40.000Z'",
+        ]
+    );
+    assert_eq!(
+        rows(
+            &mut database,
+            "SELECT prediction_id, model, version, time, true_class, correct FROM prediction_details"
+        )
+        .await,
+        ["'p' 'm' 'v' '2026-11-18T11:06:40.000Z' NULL NULL"]
+    );
+}
