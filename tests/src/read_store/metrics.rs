@@ -26,6 +26,7 @@ pub(super) const CASES: &[Case] = &[
     case("of many points few tell the shape", |f| {
         Box::pin(downsampling(f))
     }),
+    case("long series are whole", |f| Box::pin(long_series(f))),
     case("a finished run takes metrics", |f| {
         Box::pin(after_the_end(f))
     }),
@@ -402,6 +403,52 @@ async fn downsampling(factory: &dyn Factory) {
     assert!(few(0, None).await.is_empty());
     assert_eq!(few(2, Some(990)).await, [990, 999]);
     assert_eq!(few(10, Some(990)).await.len(), 10);
+}
+
+/// Long enough for stores that read in stretches, with ties where these may end and epochs of every sort.
+async fn long_series(factory: &dyn Factory) {
+    let mut scene = Scene::new(factory).await;
+    let total = 10_000_u32;
+    let point = |number: u32| MetricLogged {
+        epoch: match number {
+            5_000..5_010 => Some(0.1 + f64::from(number)),
+            7_000..7_010 => Some(f64::NAN),
+            8_000..9_000 => Some(f64::from(number)),
+            9_000..9_005 => Some(-1e300),
+            _ => None,
+        },
+        ..metric(
+            "r",
+            "loss",
+            (number / 3_000).into(),
+            1.0 / f64::from(number + 1),
+        )
+    };
+    scene
+        .log((0..total).map(|number| at(0, point(number))))
+        .await;
+    let found = loss(&scene).await;
+    assert_eq!(found.total_points, u64::from(total));
+    assert_eq!(found.points.len(), total as usize);
+    for (number, found) in (0..total).zip(&found.points) {
+        let expected = point(number);
+        assert_eq!(found.log_offset, Offset(number.into()));
+        assert_eq!(Some(found.step), expected.step);
+        assert_eq!(found.value, expected.value);
+        assert_eq!(
+            format!("{:?}", found.epoch),
+            format!("{:?}", expected.epoch)
+        );
+    }
+    let inner = SeriesQuery {
+        from_step: Some(1),
+        to_step: Some(2),
+        max_points: Some(5),
+        ..SeriesQuery::default()
+    };
+    let found = series(&scene, &of_run("r"), "loss", &inner).await;
+    assert_eq!(found.total_points, 6_000);
+    assert_eq!(offsets(&found), [3_000, 8_999]);
 }
 
 async fn after_the_end(factory: &dyn Factory) {

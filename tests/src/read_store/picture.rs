@@ -4,7 +4,7 @@ use std::fmt::{Debug, Write as _};
 
 use modelog_engine::Timestamp;
 use modelog_engine::read::{
-    Key, ReadStore, RunFilter, RunOrder, SeriesOwner, SeriesQuery, VersionKey,
+    Key, ReadStore, RunFilter, RunOrder, SeriesOwner, SeriesQuery, VersionKey, VersionStats,
 };
 
 use super::{pages, second};
@@ -73,6 +73,22 @@ pub async fn picture(reads: &dyn ReadStore) -> Vec<String> {
     picture.lines
 }
 
+/// Statistics whose sums, which depend on the order of addition, are cut to what matters.
+fn rounded(stats: VersionStats) -> VersionStats {
+    let round = |value: Option<f64>| {
+        let rounded = value.map(|value| format!("{value:.11e}").parse());
+        rounded.transpose().expect("a number that was written")
+    };
+    VersionStats {
+        latency_ms_mean: round(stats.latency_ms_mean),
+        confidence_mean: round(stats.confidence_mean),
+        confidence_stddev: round(stats.confidence_stddev),
+        mean_absolute_error: round(stats.mean_absolute_error),
+        root_mean_square_error: round(stats.root_mean_square_error),
+        ..stats
+    }
+}
+
 struct Picture<'a> {
     reads: &'a dyn ReadStore,
     lines: Vec<String>,
@@ -118,7 +134,7 @@ impl Picture<'_> {
         ];
         for (since, until) in stretches {
             let stats = reads.version_stats(key, since, until).await.unwrap();
-            self.add("version stats", &stats);
+            self.add("version stats", &stats.map(rounded));
         }
     }
 

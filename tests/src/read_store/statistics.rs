@@ -260,27 +260,26 @@ async fn counting(factory: &dyn Factory) {
     assert_eq!(found.root_mean_square_error, Some(2.5_f64.sqrt()));
 }
 
+/// Many predictions of few times, for stores that read in stretches.
 async fn quantiles(factory: &dyn Factory) {
     let mut scene = Scene::new(factory).await;
-    let latency = |number: i64| 0.001 * 1.009_f64.powi(number as i32);
-    let events = (0..2_000).map(|number| {
-        answered(
-            &format!("p{number}"),
-            number,
-            latency(number * 769 % 2_000),
-            "x",
-        )
+    let total = 5_000_i64;
+    let latency = |rank: i64| 0.001 * 1.003_f64.powi(rank as i32);
+    // 769 and the total have no divisor in common, so that every rank comes once.
+    let events = (0..total).map(|number| {
+        let latency = latency(number * 769 % total);
+        answered(&format!("p{number}"), number / 1_000, latency, "x")
     });
     scene.log(events).await;
-    let found = stats(&scene, Some(second(0)), Some(second(5_000))).await;
-    assert_eq!(found.latency_count, 2_000);
+    let found = stats(&scene, Some(second(0)), Some(second(9))).await;
+    assert_eq!((found.predictions, found.latency_count), (5_000, 5_000));
     let quantiles = [
         (0.50, found.latency_ms_p50),
         (0.95, found.latency_ms_p95),
         (0.99, found.latency_ms_p99),
     ];
     for (q, found) in quantiles {
-        let exact = latency((q * 1_999.0_f64).round() as i64);
+        let exact = latency((q * (total - 1) as f64).round() as i64);
         let found = found.unwrap();
         let error = (found - exact).abs() / exact;
         assert!(
@@ -288,6 +287,9 @@ async fn quantiles(factory: &dyn Factory) {
             "p{q}: {found}, not {exact}"
         );
     }
+    let mean = (0..total).map(latency).sum::<f64>() / total as f64;
+    let found = found.latency_ms_mean.unwrap();
+    assert!((found - mean).abs() / mean < 1e-9, "{found}, not {mean}");
 }
 
 async fn nothing(factory: &dyn Factory) {

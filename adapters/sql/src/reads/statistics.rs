@@ -4,6 +4,7 @@
 //! they look at different things: the fold sees events as they come and joins feedback within a window, the rows are
 //! what the events came to.
 
+use modelog_engine::names::EntityId;
 use modelog_engine::read::{StatsTotals, VersionKey, VersionStats};
 use modelog_engine::stats::{LabelFacts, PredictionFacts, VersionStatistics};
 use modelog_engine::{Offset, Timestamp};
@@ -16,9 +17,16 @@ const OFFSET: &str = "SELECT log_offset FROM checkpoint WHERE log_no = 0";
 const TOTALS: &str = "SELECT as_of_offset, events, models, versions, datasets, experiments, runs, metric_points, predictions, \
      prediction_errors, feedback, feedback_unmatched, rejected FROM statistics_totals WHERE log_no = 0";
 const PUBLISHED: &str = "SELECT state FROM statistics WHERE version_id = ?";
-const ROWS: &str = "SELECT p.time, p.error IS NOT NULL, p.inference_time_ms, p.confidence, \
-     coalesce(f.correct, p.predicted_class = f.true_class), p.predicted_value, f.true_value FROM predictions p";
-const IN_STRETCH: &str = "WHERE p.version_id = ? AND p.time >= ? AND p.time < ? AND p.complete ORDER BY p.time, p.log_offset";
+/// What counts of a stretch of predictions, in one row: passing a row from SQLite's thread to ours costs more than reading
+/// it. Numbers go with 15 digits, which is far more than statistics tell.
+const PACKED: &str = "SELECT group_concat(prediction, ';') FROM (SELECT p.time || ' ' || p.log_offset || ' ' || \
+     (p.error IS NOT NULL) || ' ' || coalesce(p.inference_time_ms, '') || ' ' || coalesce(p.confidence, '') || ' ' || \
+     coalesce(f.correct, p.predicted_class = f.true_class, '') || ' ' || \
+     coalesce(p.predicted_value - f.true_value, '') AS prediction FROM predictions p";
+const STRETCH: &str = "WHERE p.version_id = ? AND (p.time, p.log_offset) > (?, ?) AND p.time < ? AND p.complete \
+     ORDER BY p.time, p.log_offset LIMIT ?)";
+/// How many predictions are read at a time.
+const STRETCH_PREDICTIONS: usize = 2048;
 
 pub(super) async fn offset(snapshot: &mut Snapshot) -> Result<Offset, Failure> {
     let found = snapshot.one(Statement::new(&[OFFSET]), |row| row.count(0));
@@ -65,47 +73,88 @@ pub(super) async fn version(
         });
         (published.await?.unwrap_or_default(), as_of)
     } else {
-        let statement = stretch_statement(shown.id, since, until);
         let as_of = offset(snapshot).await?;
-        (stretch(snapshot, statement).await?, as_of)
+        (stretch(snapshot, shown.id, since, until).await?, as_of)
     };
     Ok(Some(statistics.view(shown.model, shown.version, as_of)))
 }
 
-/// A version's predictions of which the output or error is there, in `[since, until)`.
-pub(super) fn stretch_statement(
-    version: u32,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-) -> Statement {
-    Statement::new(&[ROWS, LATEST_FEEDBACK, IN_STRETCH])
-        .int(version)
-        .int(since.map_or(i64::MIN, Timestamp::micros))
-        .int(until.map_or(i64::MAX, Timestamp::micros))
-}
-
+/// Counts a version's predictions of which the output or error is there, in `[since, until)`.
 async fn stretch(
     snapshot: &mut Snapshot,
-    statement: Statement,
+    version: EntityId,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 ) -> Result<VersionStatistics, Failure> {
     let mut statistics = VersionStatistics::default();
-    snapshot
-        .each(statement, |row| {
-            // Numbers that are not finite are null in their columns; they do not count anyway.
-            statistics.add_prediction(&PredictionFacts {
-                time: row.time(0)?,
-                is_error: row.int(1)? != 0,
-                latency_ms: row.real(2)?,
-                confidence: row.real(3)?,
-            });
-            let values = (row.real(5)?, row.real(6)?);
-            statistics.add_label(&LabelFacts::compare::<()>(
-                row.boolean(4)?,
-                (None, None),
-                values,
-            ));
-            Ok(())
+    let mut after = (since.map_or(i64::MIN, Timestamp::micros), -1);
+    let until = until.map_or(i64::MAX, Timestamp::micros);
+    loop {
+        let statement = stretch_statement(version, after, until);
+        let packed = snapshot.one(statement, |row| row.optional_text(0));
+        let packed = packed.await?.flatten().unwrap_or_default();
+        let mut counted = 0;
+        for text in packed.split(';').filter(|text| !text.is_empty()) {
+            let prediction = Counted::unpack(text)
+                .ok_or_else(|| Failure::content(format!("the prediction {text:?}")))?;
+            statistics.add_prediction(&prediction.facts);
+            statistics.add_label(&prediction.label);
+            // The greatest, since the order within a stretch is not promised.
+            after = after.max((prediction.facts.time.micros(), prediction.offset));
+            counted += 1;
+        }
+        if counted < STRETCH_PREDICTIONS {
+            return Ok(statistics);
+        }
+    }
+}
+
+/// The next predictions behind a place: time and offset.
+pub(super) fn stretch_statement(
+    version: EntityId,
+    (time, offset): (i64, i64),
+    until: i64,
+) -> Statement {
+    Statement::new(&[PACKED, LATEST_FEEDBACK, STRETCH])
+        .int(version)
+        .int(time)
+        .int(offset)
+        .int(until)
+        .int(STRETCH_PREDICTIONS as i64)
+}
+
+/// What counts of a prediction.
+struct Counted {
+    offset: i64,
+    facts: PredictionFacts,
+    label: LabelFacts,
+}
+
+impl Counted {
+    /// Reads `time offset error latency confidence correct value-error`.
+    fn unpack(text: &str) -> Option<Self> {
+        let mut fields = text.split(' ');
+        let time = fields.next()?.parse().ok()?;
+        let offset = fields.next()?.parse().ok()?;
+        let is_error = fields.next()? == "1";
+        // Numbers that are not finite are null in their columns; they do not count anyway.
+        let mut number = || match fields.next()? {
+            "" => Some(None),
+            field => field.parse::<f64>().ok().map(Some),
+        };
+        let (latency_ms, confidence, correct, error) = (number()?, number()?, number()?, number()?);
+        Some(Self {
+            offset,
+            facts: PredictionFacts {
+                time: Timestamp::from_micros(time),
+                is_error,
+                latency_ms,
+                confidence,
+            },
+            label: LabelFacts {
+                correct: correct.map(|correct| correct != 0.0),
+                value_error: error.filter(|error| error.is_finite()),
+            },
         })
-        .await?;
-    Ok(statistics)
+    }
 }

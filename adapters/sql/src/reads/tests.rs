@@ -44,7 +44,7 @@ async fn pages_are_found_by_index_and_not_sorted() {
             "predictions_by_id (prediction_id=? AND model_id=?)",
         ),
         (
-            statistics::stretch_statement(1, None, None),
+            statistics::stretch_statement(1, (0, -1), 9),
             "predictions_by_version (version_id=? AND time>? AND time<?)",
         ),
     ];
