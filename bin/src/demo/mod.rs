@@ -19,6 +19,7 @@ mod client;
 mod digits;
 mod figures;
 mod network;
+mod outlook;
 mod readback;
 mod record;
 mod report;
@@ -39,8 +40,9 @@ use crate::output::thousands;
 use crate::serve::Running;
 use client::Client;
 use digits::Digits;
+use outlook::Whereabouts;
 use record::{CANDIDATES, MODEL};
-use report::{Whereabouts, heading, say};
+use report::{heading, say};
 
 /// What the demo is told.
 #[derive(Clone, Debug)]
@@ -104,6 +106,9 @@ async fn tell(options: &DemoOptions, client: &Client) -> Result<()> {
     let clock = SystemClock::new();
     let digits = Arc::new(Digits::shipped());
     open(&digits, client, options)?;
+    if readback::totals(client).await?.events > 0 {
+        say("          holds events already: this demo adds to them")?;
+    }
     record::subject(client, &digits).await?;
 
     heading("Training, every epoch on the record")?;
@@ -168,7 +173,7 @@ fn close(
         Some(listen) => format!("http://{listen}"),
         None => format!("http://{}", Settings::default().http.listen),
     };
-    report::outlook(&Whereabouts {
+    outlook::suggest(&Whereabouts {
         data: &options.data,
         base: &base,
         listen: listen.map(|listen| listen.to_string()),
