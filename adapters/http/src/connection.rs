@@ -40,7 +40,7 @@ struct Watched {
 
 impl Watched {
     /// The body, and where it tells; a request without a body has nothing to tell.
-    fn new(body: Incoming) -> (Body, Option<Arc<AtomicBool>>) {
+    fn body(body: Incoming) -> (Body, Option<Arc<AtomicBool>>) {
         if body.is_end_stream() {
             return (Body::empty(), None);
         }
@@ -90,7 +90,7 @@ pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state
     }
     let service = service_fn(move |request: Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let (body, unread) = Watched::new(body);
+        let (body, unread) = Watched::body(body);
         let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(door);
         let answer = router.clone().call(request);

@@ -100,7 +100,6 @@ impl AppState {
     }
 
     /// Waits until the server is shutting down: the end of every stream that has none of its own.
-    #[must_use]
     pub(crate) fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut phase = self.phase.clone();
         async move {

@@ -199,10 +199,7 @@ mod tests {
         let file = format!(
             "# ours\n\ningest,read {}  # notebooks\n  admin\t{} # ops\n",
             hash_token("n"),
-            hash_token("o")
-                .replace("sha256:", "sha256:")
-                .to_uppercase()
-                .replace("SHA256", "sha256"),
+            hash_token("o").to_uppercase().replace("SHA256", "sha256"),
         );
         let tokens = Tokens::parse(&file).unwrap();
         let scopes = |value: &str| {

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::{NoContext, Uuid};
 
-use super::{Expect, Write};
+use super::{Expect, Write, json_text};
 use crate::codes::Code;
 use crate::path::Path;
 use crate::problem::{Problem, Problems, WriteProblems};
@@ -29,6 +29,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(create_experiment))
         .routes(routes!(start_run))
 }
+
+/// How many entities a call may create: each is in the answer. `/v1/events` takes more.
+const CREATIONS_MAX: u32 = 10_000;
 
 /// An entity as a call named it, with its number.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
@@ -101,14 +104,13 @@ enum Given {
     Many(Vec<GivenNames>),
 }
 
-impl Given {
-    /// The names in a body; `None` if it is not of this form, which decoding will say better.
-    fn read(body: &[u8]) -> Option<Self> {
-        let body = body.trim_ascii();
+impl GivenNames {
+    /// The names in a body of one object, or of nothing; none if it is something else.
+    fn alone(body: &[u8]) -> Option<Self> {
         match body.first() {
-            None => Some(Self::One(GivenNames::default())),
-            Some(b'[') => serde_json::from_slice(body).ok().map(Self::Many),
-            Some(_) => serde_json::from_slice(body).ok().map(Self::One),
+            None => Some(Self::default()),
+            Some(b'{') => serde_json::from_slice(body).ok(),
+            Some(_) => None,
         }
     }
 }
@@ -136,20 +138,28 @@ impl Write<'_> {
             || request.headers().contains_key("modelog-producer");
         let done = self
             .append(request, Expect::Json, move |body, options| {
-                let given = Given::read(body);
+                let text = json_text(body);
+                let alone = GivenNames::alone(text);
+                let generated =
+                    run.filter(|_| alone.as_ref().is_some_and(|names| names.run.is_none()));
                 let mut fields: Vec<(&str, &str)> = path
                     .iter()
                     .map(|(name, value)| (*name, value.as_str()))
                     .collect();
-                let generated = run
-                    .filter(|_| matches!(&given, Some(Given::One(GivenNames { run: None, .. }))));
                 if let Some(run) = &generated {
                     fields.push(("run", run));
                 }
                 let decoded = decode_as(body, kind, &fields, options)?;
-                // What can be decoded has names that are text.
-                let given =
-                    given.ok_or_else(|| Problem::new(Code::InvalidEvents, "a name is not text"))?;
+                if decoded.batch.rows() > CREATIONS_MAX {
+                    return Err(too_many());
+                }
+                let given = match alone {
+                    Some(names) => Given::One(names),
+                    // What can be decoded has names that are text.
+                    None => serde_json::from_slice(text)
+                        .map(Given::Many)
+                        .map_err(Problem::internal)?,
+                };
                 Ok((decoded, Kept { given, generated }))
             })
             .await?;
@@ -248,6 +258,11 @@ impl Write<'_> {
             .map_err(|error| Problem::new(Code::LogDamaged, chain(&error)))?;
         run.ok_or_else(|| Problem::internal("the run that was started is not in the log"))
     }
+}
+
+fn too_many() -> Problem {
+    let detail = format!("at most {CREATIONS_MAX} entities are created by one call");
+    Problem::new(Code::TooLarge, detail)
 }
 
 /// A name for a run: a version 7 UUID, so that names sort by time.

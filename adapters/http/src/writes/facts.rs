@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Expect, Write};
+use super::{Expect, Write, json_text};
 use crate::path::Path;
 use crate::problem::{Problem, Problems, WriteProblems};
 use crate::state::AppState;
@@ -60,8 +60,9 @@ struct PredictionNames {
 impl PredictionNames {
     /// The names in a body that holds one prediction.
     fn read(body: &[u8]) -> Option<Self> {
-        let single = body.trim_ascii_start().first() == Some(&b'{');
-        single.then(|| serde_json::from_slice(body).ok()).flatten()
+        let text = json_text(body);
+        let single = text.first() == Some(&b'{');
+        single.then(|| serde_json::from_slice(text).ok()).flatten()
     }
 
     /// The id by which the log knows the prediction.
@@ -87,7 +88,7 @@ impl Write<'_> {
                     .map(|(name, value)| (*name, value.as_str()))
                     .collect();
                 // A run that ends without a word has ended well.
-                if kind == Kind::RunFinished && body.trim_ascii().is_empty() {
+                if kind == Kind::RunFinished && json_text(body).is_empty() {
                     fields.push(("status", "finished"));
                 }
                 let decoded = decode_as(body, kind, &fields, options)?;

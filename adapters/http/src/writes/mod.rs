@@ -183,3 +183,11 @@ enum Expect {
     Json,
     JsonOrNothing,
 }
+
+/// A body of JSON without what may stand around it.
+fn json_text(body: &[u8]) -> &[u8] {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    body.strip_prefix(BYTE_ORDER_MARK)
+        .unwrap_or(body)
+        .trim_ascii()
+}

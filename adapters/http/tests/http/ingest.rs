@@ -283,6 +283,21 @@ async fn bad_events_are_located_and_nothing_is_appended() {
 }
 
 #[tokio::test]
+async fn the_page_on_errors_shows_a_real_one() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let example = page.split("```json\n").nth(1).unwrap();
+    let example: Value = serde_json::from_str(example.split("```").next().unwrap()).unwrap();
+    let server = TestServer::start().await;
+    let bad = METRIC.replace("0.5", r#""high""#);
+    let request = server.client.post(server.url("/v1/events"));
+    let request = request
+        .header("content-type", "application/x-ndjson")
+        .body(format!("{METRIC}\n{METRIC}\n{bad}\n"));
+    assert_eq!(refused(request, 400, "invalid_events").await, example);
+}
+
+#[tokio::test]
 async fn up_to_a_hundred_errors_are_listed_by_line() {
     let server = TestServer::start().await;
     let mut lines = vec![METRIC.to_owned(); 300];

@@ -153,6 +153,43 @@ async fn arrays_are_answered_item_by_item() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_and_blanks_change_nothing() {
+    let server = TestServer::start().await;
+    let marked = |body: &str| format!("\u{feff}\r\n {body}\n");
+    let (status, reply) = answer(server.post("/v1/models", marked(r#"{"model":"m"}"#))).await;
+    assert_eq!((status, &reply["id"]), (201, &json!(1)));
+    let (status, reply) = answer(server.post("/v1/models", marked(r#"[{"model":"n"}]"#))).await;
+    assert_eq!((status, &reply["items"][0]["id"]), (201, &json!(2)));
+    let (status, reply) = answer(server.post("/v1/runs", marked("{}"))).await;
+    assert_eq!((status, &reply["id"]), (201, &json!(1)));
+    let prediction = marked(r#"{"model":"m","version":"v","prediction_id":"p"}"#);
+    let (status, reply) = answer(server.post("/v1/predictions", prediction)).await;
+    assert_eq!((status, &reply["prediction_id"]), (201, &json!("p")));
+}
+
+#[tokio::test]
+async fn a_call_creates_a_bounded_number_of_entities() {
+    let server = TestServer::start().await;
+    let models = |count: u32| -> String {
+        let models: Vec<_> = (0..count)
+            .map(|number| json!({"model": number.to_string()}))
+            .collect();
+        Value::from(models).to_string()
+    };
+    refused(server.post("/v1/models", models(10_001)), 413, "too_large").await;
+    // As many empty objects as fit: refused for what they lack.
+    let empty = format!("[{}{{}}]", "{},".repeat(2_000_000));
+    refused(server.post("/v1/models", empty), 400, "invalid_events").await;
+    assert_eq!(server.tail(), 0);
+    let (status, reply) = answer(server.post("/v1/models", models(10_000))).await;
+    assert_eq!((status, &reply["accepted"]), (201, &json!(10_000)));
+    assert_eq!(
+        reply["items"][9_999],
+        json!({"id": 10_000, "model": "9999"})
+    );
+}
+
+#[tokio::test]
 async fn facts_are_logged_under_their_paths() {
     let server = TestServer::start().await;
     answer(server.post("/v1/runs", r#"{"run":"r/1"}"#)).await;
