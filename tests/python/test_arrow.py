@@ -42,6 +42,7 @@ def test_predictions(server, compression):
     assert answer.json() == {
         "accepted": 1000,
         "duplicates": 0,
+        "rejected": 0,
         "first_offset": 0,
         "end_offset": 1000,
         "unknown_fields": {},
