@@ -1,7 +1,7 @@
 //! A batch into the log, durable, one call after the other: how long a caller waits.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use modelog_benches::corpus;
+use modelog_benches::corpus::{self, Naming};
 use modelog_engine::{AppendOptions, Engine};
 use modelog_formats::{Format, Options, decode};
 
@@ -14,7 +14,7 @@ fn benches(criterion: &mut Criterion) {
         let mut seed = 0;
         let mut batch = || {
             seed += 1;
-            let body = corpus::ndjson(seed, events, events).swap_remove(0);
+            let body = corpus::ndjson(Naming::EventId, seed, events, events).swap_remove(0);
             decode(&body.bytes, Format::Ndjson, &Options::default())
                 .expect("the corpus can be read")
                 .batch

@@ -3,13 +3,14 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use modelog_benches::{corpus, limits};
+use modelog_benches::corpus::{self, Naming};
+use modelog_benches::limits;
 use modelog_formats::{Format, Options, decode};
 
 const EVENTS: usize = 2_000;
 
 fn benches(criterion: &mut Criterion) {
-    let json = corpus::ndjson(1, EVENTS, EVENTS);
+    let json = corpus::ndjson(Naming::PredictionId, 1, EVENTS, EVENTS);
     let arrow = corpus::arrow(1, EVENTS, EVENTS).expect("the corpus can be written");
     let options = Options::default();
     let mut group = criterion.benchmark_group("decode");

@@ -11,7 +11,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::corpus::{self, Body};
+use crate::corpus::{self, Body, Naming};
 use crate::inprocess::{JSON_EVENTS, memory_row, new_directory};
 use crate::limits::Sink;
 use crate::measure::{Figure, Stopwatch};
@@ -35,7 +35,12 @@ pub(crate) fn measure(
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let bodies = Arc::new(corpus::ndjson(3, size.events, JSON_EVENTS));
+    let bodies = Arc::new(corpus::ndjson(
+        Naming::PredictionId,
+        3,
+        size.events,
+        JSON_EVENTS,
+    ));
     let client = client()?;
     let mut rates = Rates::default();
     for repetition in 1..=size.servers {

@@ -15,6 +15,7 @@ use crate::corpus::Body;
 struct Prediction<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
+    #[serde(alias = "prediction_id")]
     id: &'a str,
     model: &'a str,
     version: &'a str,
