@@ -6,16 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use modelog_engine::Timestamp;
 use modelog_engine::batch::{EventBatchBuilder, RowWriter};
-use modelog_engine::event::schema::{self, FieldType};
-use modelog_engine::event::{FieldError, FieldProblem, Kind, json_type};
+use modelog_engine::event::{FieldError, FieldProblem, Kind, json_type, schema};
 
 use crate::error::{Code, Fault, Faulty, shown};
-use crate::fields::{FieldOrder, Meaning, Place};
+use crate::fields::{FieldOrder, Form, Meaning, Place};
 use crate::options::Options;
-use crate::scan::{Number, Scanner, Str};
+use crate::scan::{Scanner, Str};
 use crate::unknown::Unknown;
+use crate::value::{ValueWriter, unescaped};
 
 /// Where an event stands in a text.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +52,7 @@ pub(crate) struct EventReader<'o> {
     /// How that kind was spelled last.
     spelling: String,
     orders: [Option<Box<FieldOrder>>; Kind::ALL.len()],
-    scratch: String,
+    values: ValueWriter<'o>,
     pub(crate) unknown: Unknown,
     pub(crate) unknown_fields: BTreeMap<String, u64>,
 }
@@ -73,6 +72,8 @@ struct Reading<'r, 'a> {
     kind: Kind,
     spot: Spot<'a>,
     known: Known<'a>,
+    /// The columns of what is known, as bits.
+    given: u64,
     /// Whether `type` has been met.
     typed: bool,
     /// Whether `extra` has been met, and the object the producer gave.
@@ -87,7 +88,10 @@ impl<'o> EventReader<'o> {
             kind: None,
             spelling: String::new(),
             orders: Default::default(),
-            scratch: String::new(),
+            values: ValueWriter {
+                limits: &options.limits,
+                scratch: String::new(),
+            },
             unknown: Unknown::default(),
             unknown_fields: BTreeMap::new(),
         }
@@ -117,6 +121,7 @@ impl<'o> EventReader<'o> {
                 kind,
                 spot,
                 known,
+                given: 0,
                 typed: known.kind.is_some(),
                 extra_met: false,
                 extra: None,
@@ -145,11 +150,15 @@ impl<'o> EventReader<'o> {
         let mut place = Place::START;
         let mut more = reading.scan.blanks() != Some(b'}');
         while more {
-            let (meaning, key) = self.name(&mut reading.scan, order, place)?;
+            let key_at = reading.scan.at() + 1;
+            let meaning;
+            (meaning, place) = self.name(&mut reading.scan, order, place)?;
             reading.scan.blanks();
             match meaning {
-                Meaning::Column(column, ty) => self.field(&mut reading, column, ty, key.at)?,
-                Meaning::Type if typed_here => return Err(repeated("type", key.at)),
+                Meaning::Column(column, form) => {
+                    self.field(&mut reading, usize::from(column), form, key_at)?;
+                }
+                Meaning::Type if typed_here => return Err(repeated("type", key_at)),
                 Meaning::Type => {
                     typed_here = true;
                     if let Some(other) = self.kind_field(&mut reading)? {
@@ -159,9 +168,8 @@ impl<'o> EventReader<'o> {
                 Meaning::OfTheLog => {
                     reading.scan.value(reading.spot.depth)?;
                 }
-                Meaning::Unknown => self.unknown_field(&mut reading, key)?,
+                Meaning::Unknown => self.unknown_field(&mut reading, key_at)?,
             }
-            place = Place::of(meaning).unwrap_or(place);
             more = match reading.scan.blanks() {
                 Some(b',') => true,
                 Some(b'}') => false,
@@ -176,35 +184,36 @@ impl<'o> EventReader<'o> {
         self.finish(reading)
     }
 
-    /// A field's name, up to its colon.
+    /// A field's name, up to its colon, and where one is then.
     #[inline]
-    fn name<'a>(
+    fn name(
         &mut self,
-        scan: &mut Scanner<'a>,
+        scan: &mut Scanner<'_>,
         order: &mut FieldOrder,
         place: Place,
-    ) -> Faulty<(Meaning, Str<'a>)> {
+    ) -> Faulty<(Meaning, Place)> {
         if !scan.take(b'"') {
             return Err(scan.unexpected("a field's name in quotes"));
         }
-        let at = scan.at();
-        if let Some(expected) = order.expected(place)
-            && scan.take_key(expected.name)
-        {
-            let raw = expected.name;
-            return Ok((
-                expected.meaning,
-                Str {
-                    raw,
-                    escaped: false,
-                    at,
-                },
-            ));
+        match order.expected(place) {
+            Some(expected) if scan.take_key(expected.name) => {
+                Ok((expected.meaning, expected.place))
+            }
+            _ => self.other_name(scan, order, place),
         }
+    }
+
+    /// A name that was not expected.
+    fn other_name(
+        &mut self,
+        scan: &mut Scanner<'_>,
+        order: &mut FieldOrder,
+        place: Place,
+    ) -> Faulty<(Meaning, Place)> {
         let key = scan.string_rest()?;
         scan.expect(b':', "`:`")?;
-        let name = unescaped(key, &mut self.scratch);
-        Ok((order.look_up(name, place), key))
+        let name = unescaped(key, &mut self.values.scratch);
+        Ok(order.look_up(name, place))
     }
 
     /// The value of a field the kind has.
@@ -213,130 +222,38 @@ impl<'o> EventReader<'o> {
         &mut self,
         reading: &mut Reading<'_, '_>,
         column: usize,
-        ty: FieldType,
+        form: Form,
         key_at: usize,
     ) -> Faulty<()> {
-        let Reading {
-            scan,
-            row,
-            known,
-            spot,
-            ..
-        } = reading;
-        if column == schema::EXTRA {
+        if form == Form::Extra {
             return self.extra(reading, key_at);
         }
-        if !known.fields.is_empty() && known.fields.iter().any(|given| given.column == column) {
+        if reading.given & 1 << column != 0 {
             return self.same_as_given(reading, column);
         }
-        self.column(scan, row, column, ty, spot.depth)
-    }
-
-    /// A value into its column.
-    #[inline]
-    fn column(
-        &mut self,
-        scan: &mut Scanner<'_>,
-        row: &mut RowWriter<'_>,
-        column: usize,
-        ty: FieldType,
-        depth: usize,
-    ) -> Faulty<()> {
-        let at = scan.at();
-        let first = scan.peek();
-        let written = match (ty, first) {
-            (_, Some(b'n')) => {
-                in_field(scan.word("null"), row, column)?;
-                row.null(column)
-            }
-            (
-                FieldType::Text | FieldType::Name(_) | FieldType::Word(_) | FieldType::Entity,
-                Some(b'"'),
-            ) => {
-                let string = in_field(scan.string("a string"), row, column)?;
-                self.check_length(string.raw, row, column, at)?;
-                row.text(column, unescaped(string, &mut self.scratch))
-            }
-            (FieldType::Json | FieldType::JsonObject, Some(_)) => {
-                let value = in_field(scan.value(depth), row, column)?;
-                self.check_length(value, row, column, at)?;
-                row.checked_json(column, value)
-            }
-            (FieldType::Float | FieldType::Int, Some(b'-' | b'0'..=b'9')) => {
-                let number = in_field(scan.number(), row, column)?;
-                write_number(row, column, ty, number)
-            }
-            (FieldType::Float, Some(b'"')) => {
-                let string = in_field(scan.string("a string"), row, column)?;
-                match non_finite(string.raw) {
-                    Some(value) => row.float(column, value),
-                    None => {
-                        Err(row
-                            .wrong_type(column, "a string other than NaN, Infinity or -Infinity"))
-                    }
-                }
-            }
-            (FieldType::Bool, Some(b't')) => {
-                in_field(scan.word("true"), row, column)?;
-                row.boolean(column, true)
-            }
-            (FieldType::Bool, Some(b'f')) => {
-                in_field(scan.word("false"), row, column)?;
-                row.boolean(column, false)
-            }
-            (FieldType::Time, Some(b'"')) => {
-                let string = in_field(scan.string("a string"), row, column)?;
-                match Timestamp::parse(unescaped(string, &mut self.scratch)) {
-                    Ok(time) => row.time(time),
-                    Err(problem) => Err(row.error(column, FieldProblem::Time(problem))),
-                }
-            }
-            (FieldType::Time, Some(b'-' | b'0'..=b'9')) => {
-                let number = in_field(scan.number(), row, column)?;
-                match number.to_int() {
-                    Some(micros) => row.int(column, micros),
-                    None => Err(row.wrong_type(column, "a fraction or a number beyond 64 bits")),
-                }
-            }
-            _ => {
-                let value = in_field(scan.value(depth), row, column)?;
-                Err(row.wrong_type(column, json_type(value)))
-            }
-        };
-        written.map_err(|error| Fault::of_field(error, at))
-    }
-
-    #[inline]
-    fn check_length(
-        &self,
-        value: &str,
-        row: &RowWriter<'_>,
-        column: usize,
-        at: usize,
-    ) -> Faulty<()> {
-        let (bytes, max) = (value.len(), self.options.limits.value_bytes);
-        if bytes <= max {
-            return Ok(());
-        }
-        let error = row.error(column, FieldProblem::TooLong { bytes, max });
-        Err(Fault::of_field(error, at))
+        let Reading {
+            scan, row, spot, ..
+        } = reading;
+        self.values.write(scan, row, column, form, spot.depth)
     }
 
     /// Fields that stand outside the event.
     #[inline]
     fn write_given(&mut self, reading: &mut Reading<'_, '_>) -> Faulty<()> {
-        let Reading {
-            row,
-            known,
-            spot,
-            kind,
-            ..
-        } = reading;
-        for given in known.fields {
+        for given in reading.known.fields {
+            reading.given |= 1 << given.column;
             let mut value = Scanner::new(given.json, 0, &self.options.limits);
-            let ty = schema::field(*kind, given.column).ty;
-            self.column(&mut value, row, given.column, ty, spot.depth)
-                .map_err(|fault| fault.placed(given.at.unwrap_or(spot.start)))?;
+            let field = schema::field(reading.kind, given.column);
+            let form = Form::of(given.column, field.ty);
+            self.values
+                .write(
+                    &mut value,
+                    &mut reading.row,
+                    given.column,
+                    form,
+                    reading.spot.depth,
+                )
+                .map_err(|fault| fault.placed(given.at.unwrap_or(reading.spot.start)))?;
         }
         Ok(())
     }
@@ -403,7 +320,7 @@ impl<'o> EventReader<'o> {
 
     fn learn_kind(&mut self, string: Str<'_>, at: usize) -> Faulty<Kind> {
         let fault = |code, message: String| Fault::new(code, at, message).in_field("type");
-        let kind: Kind = unescaped(string, &mut self.scratch)
+        let kind: Kind = unescaped(string, &mut self.values.scratch)
             .parse()
             .map_err(|error| fault(Code::UnknownKind, format!("{error}")))?;
         if kind.is_internal() {
@@ -430,7 +347,7 @@ impl<'o> EventReader<'o> {
                 let key = scan.string("a field's name in quotes")?;
                 scan.expect(b':', "`:`")?;
                 scan.blanks();
-                if unescaped(key, &mut self.scratch) == "type" {
+                if unescaped(key, &mut self.values.scratch) == "type" {
                     return self.read_kind(&mut scan, spot.depth);
                 }
                 scan.value(spot.depth)?;
@@ -446,15 +363,16 @@ impl<'o> EventReader<'o> {
     }
 
     /// A field the kind does not have.
-    fn unknown_field(&mut self, reading: &mut Reading<'_, '_>, key: Str<'_>) -> Faulty<()> {
+    fn unknown_field(&mut self, reading: &mut Reading<'_, '_>, key_at: usize) -> Faulty<()> {
         let Reading {
             scan, spot, kind, ..
         } = reading;
+        let key = Scanner::new(spot.text, key_at, &self.options.limits).string_rest()?;
         let at = scan.at();
         let value = scan
             .value(spot.depth)
             .map_err(|fault| fault.in_field(key.raw))?;
-        let name = unescaped(key, &mut self.scratch);
+        let name = unescaped(key, &mut self.values.scratch);
         if self.options.strict {
             let message = format!("{kind} has no field {:?}", shown(name));
             return Err(Fault::new(Code::UnknownField, key.at, message).in_field(name));
@@ -518,8 +436,8 @@ impl<'o> EventReader<'o> {
         }
         let whole = |error| Fault::of_field(error, spot.start);
         if !self.unknown.is_empty() {
-            self.unknown.write_object(extra, &mut self.scratch);
-            row.checked_json(schema::EXTRA, &self.scratch)
+            self.unknown.write_object(extra, &mut self.values.scratch);
+            row.checked_json(schema::EXTRA, &self.values.scratch)
                 .map_err(whole)?;
         } else if let Some(extra) = extra {
             row.checked_json(schema::EXTRA, extra).map_err(whole)?;
@@ -536,47 +454,6 @@ impl<'o> EventReader<'o> {
 #[inline]
 fn in_field<T>(result: Faulty<T>, row: &RowWriter<'_>, column: usize) -> Faulty<T> {
     result.map_err(|fault| fault.in_field(schema::field(row.kind(), column).name))
-}
-
-#[inline]
-fn write_number(
-    row: &mut RowWriter<'_>,
-    column: usize,
-    ty: FieldType,
-    number: Number<'_>,
-) -> Result<(), FieldError> {
-    if ty == FieldType::Int
-        && let Some(value) = number.to_int()
-    {
-        return row.int(column, value);
-    }
-    let value = number.to_float();
-    if value.is_infinite() || ty == FieldType::Int && number.integer {
-        let problem = FieldProblem::TooLarge(shown(number.raw));
-        return Err(row.error(column, problem));
-    }
-    row.float(column, value)
-}
-
-/// The number that a string spells.
-fn non_finite(text: &str) -> Option<f64> {
-    match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        _ => None,
-    }
-}
-
-/// The string without its escapes.
-#[inline]
-pub(crate) fn unescaped<'s>(string: Str<'s>, scratch: &'s mut String) -> &'s str {
-    if !string.escaped {
-        return string.raw;
-    }
-    scratch.clear();
-    string.unescape_into(scratch);
-    scratch
 }
 
 /// Whether two texts mean the same JSON.

@@ -8,14 +8,46 @@ use modelog_engine::event::Kind;
 use modelog_engine::event::schema::{self, FieldType};
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// `type`: the kind of the event.
     Type,
-    Column(usize, FieldType),
+    Column(u8, Form),
     /// What a log adds to events it gives out. The log that takes an event sets its own.
     OfTheLog,
     Unknown,
+}
+
+/// How the values of a column are written: its field's type, without what only the engine checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Text,
+    Json,
+    Int,
+    Float,
+    Bool,
+    Time,
+    /// The one column that unknown fields share.
+    Extra,
+    /// None that a producer may give.
+    Internal,
+}
+
+impl Form {
+    pub(crate) fn of(column: usize, ty: FieldType) -> Self {
+        match ty {
+            _ if column == schema::EXTRA => Self::Extra,
+            FieldType::Text | FieldType::Name(_) | FieldType::Word(_) | FieldType::Entity => {
+                Self::Text
+            }
+            FieldType::Json | FieldType::JsonObject => Self::Json,
+            FieldType::Int => Self::Int,
+            FieldType::Float => Self::Float,
+            FieldType::Bool => Self::Bool,
+            FieldType::Time => Self::Time,
+            FieldType::Bytes | FieldType::Ord => Self::Internal,
+        }
+    }
 }
 
 /// A name that is expected, with what it stands for.
@@ -23,24 +55,24 @@ pub(crate) enum Meaning {
 pub(crate) struct Expected {
     pub(crate) name: &'static str,
     pub(crate) meaning: Meaning,
+    /// Where its own successor is remembered.
+    pub(crate) place: Place,
 }
 
 /// A field one may have come from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place(usize);
+pub(crate) struct Place(u8);
 
 impl Place {
     /// Before the first field.
     pub(crate) const START: Self = Self(0);
+    const TYPE: Self = Self(1);
 
-    /// The place a field is, if it is one that comes in events as a rule.
-    #[inline]
-    pub(crate) fn of(meaning: Meaning) -> Option<Self> {
-        match meaning {
-            Meaning::Type => Some(Self(1)),
-            Meaning::Column(column, _) => Some(Self(column + 2)),
-            Meaning::OfTheLog | Meaning::Unknown => None,
-        }
+    /// How many there are besides the columns.
+    const COUNT: usize = 2;
+
+    const fn column(column: usize) -> Self {
+        Self((column + Self::COUNT) as u8)
     }
 }
 
@@ -55,23 +87,27 @@ impl FieldOrder {
     pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,
-            next: vec![None; schema::column_count(kind) + 2],
+            next: vec![None; schema::column_count(kind) + Place::COUNT],
         }
     }
 
     /// What came after a field last time.
     #[inline]
     pub(crate) fn expected(&self, after: Place) -> Option<Expected> {
-        self.next[after.0]
+        self.next[usize::from(after.0)]
     }
 
-    /// What a name stands for; expects it after the same field from now on.
-    pub(crate) fn look_up(&mut self, name: &str, after: Place) -> Meaning {
-        let found = look_up(self.kind, name);
-        if found.is_some() {
-            self.next[after.0] = found;
+    /// What a name stands for, and where one is then; expects it after the same field from now on.
+    pub(crate) fn look_up(&mut self, name: &str, after: Place) -> (Meaning, Place) {
+        let Some(found) = look_up(self.kind, name) else {
+            return (Meaning::Unknown, after);
+        };
+        // What a log adds has no place of its own.
+        if found.meaning == Meaning::OfTheLog {
+            return (found.meaning, after);
         }
-        found.map_or(Meaning::Unknown, |expected| expected.meaning)
+        self.next[usize::from(after.0)] = Some(found);
+        (found.meaning, found.place)
     }
 }
 
@@ -82,6 +118,7 @@ pub(crate) fn look_up(kind: Kind, name: &str) -> Option<Expected> {
             return Some(Expected {
                 name: of_the_log,
                 meaning: Meaning::OfTheLog,
+                place: Place::START,
             });
         }
     }
@@ -89,6 +126,7 @@ pub(crate) fn look_up(kind: Kind, name: &str) -> Option<Expected> {
         return Some(Expected {
             name: "type",
             meaning: Meaning::Type,
+            place: Place::TYPE,
         });
     }
     let column = schema::find_column(kind, name)?;
@@ -97,7 +135,8 @@ pub(crate) fn look_up(kind: Kind, name: &str) -> Option<Expected> {
     let alias = aliases.into_iter().find(|alias| *alias == name);
     Some(Expected {
         name: alias.unwrap_or(field.name),
-        meaning: Meaning::Column(column, field.ty),
+        meaning: Meaning::Column(column as u8, Form::of(column, field.ty)),
+        place: Place::column(column),
     })
 }
 
@@ -108,35 +147,31 @@ mod tests {
     #[test]
     fn every_field_is_found_under_the_name_it_is_expected_by() {
         for kind in Kind::ALL {
-            for field in schema::fields(kind).skip(1) {
+            for (column, field) in schema::fields(kind).enumerate().skip(1) {
                 let found = look_up(kind, field.name).expect("the kind has the field");
                 assert_eq!(found.name, field.name);
-                assert!(matches!(found.meaning, Meaning::Column(column, _)
-                        if schema::field(kind, column).name == field.name));
+                let form = Form::of(column, field.ty);
+                assert_eq!(found.meaning, Meaning::Column(column as u8, form));
             }
             assert!(look_up(kind, "ord").is_none());
         }
         let alias = look_up(Kind::PredictionLogged, "input_data").expect("an alias");
+        let input = schema::column(Kind::PredictionLogged, "input") as u8;
         assert_eq!(alias.name, "input_data");
-        assert!(
-            matches!(alias.meaning, Meaning::Column(column, FieldType::Json)
-                if schema::field(Kind::PredictionLogged, column).name == "input")
-        );
+        assert_eq!(alias.meaning, Meaning::Column(input, Form::Json));
     }
 
     #[test]
     fn the_last_successor_is_expected() {
         let mut order = FieldOrder::new(Kind::MetricLogged);
         assert!(order.expected(Place::START).is_none());
-        let meaning = order.look_up("run", Place::START);
-        let run = Place::of(meaning).expect("a column");
+        let (_, run) = order.look_up("run", Place::START);
         order.look_up("step", run);
         order.look_up("value", run);
         order.look_up("no such field", run);
-        assert_eq!(
-            order.expected(Place::START).map(|next| next.name),
-            Some("run")
-        );
-        assert_eq!(order.expected(run).map(|next| next.name), Some("value"));
+        order.look_up("log_offset", run);
+        let name = |place| order.expected(place).map(|next| next.name);
+        assert_eq!(name(Place::START), Some("run"));
+        assert_eq!(name(run), Some("value"));
     }
 }

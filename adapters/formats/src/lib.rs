@@ -37,6 +37,7 @@ mod options;
 mod scan;
 mod text;
 mod unknown;
+mod value;
 
 use std::collections::BTreeMap;
 

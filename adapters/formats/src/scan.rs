@@ -135,30 +135,31 @@ impl<'a> Scanner<'a> {
                 at: start,
             });
         }
-        self.escaped_rest(start)
+        let end = self.escaped_end(start)?;
+        self.at = end + 1;
+        Ok(Str {
+            raw: &self.text[start..end],
+            escaped: true,
+            at: start,
+        })
     }
 
-    fn escaped_rest(&mut self, start: usize) -> Faulty<Str<'a>> {
+    /// Where the quote is that ends a string, from its first byte on that is no plain text. By value, so that a scanner
+    /// in a loop can stay in registers.
+    fn escaped_end(self, start: usize) -> Faulty<usize> {
         let bytes = self.text.as_bytes();
+        let mut at = self.at;
         loop {
-            match bytes.get(self.at) {
-                Some(b'"') => {
-                    let raw = &self.text[start..self.at];
-                    self.at += 1;
-                    return Ok(Str {
-                        raw,
-                        escaped: true,
-                        at: start,
-                    });
-                }
+            match bytes.get(at) {
+                Some(b'"') => return Ok(at),
                 Some(b'\\') => {
-                    let (_, end) = escape(bytes, self.at)?;
-                    self.at = plain_end(bytes, end);
+                    let (_, end) = escape(bytes, at)?;
+                    at = plain_end(bytes, end);
                 }
                 Some(byte) => {
                     let message =
                         format!("a string holds the control character U+{byte:04X}; escape it");
-                    return Err(Fault::new(Code::BadJson, self.at, message));
+                    return Err(Fault::new(Code::BadJson, at, message));
                 }
                 None => {
                     return Err(Fault::new(Code::BadJson, start - 1, "a string has no end"));
@@ -175,14 +176,14 @@ impl<'a> Scanner<'a> {
             Some(b'"') => {
                 self.string("a string")?;
             }
-            Some(b'{' | b'[') => self.nested(depth)?,
+            Some(b'{' | b'[') => self.at = self.nested_end(depth)?,
             _ => self.scalar()?,
         }
         Ok(self.since(start))
     }
 
-    /// An object or array.
-    fn nested(&mut self, depth: usize) -> Faulty<()> {
+    /// Where an object or array ends.
+    fn nested_end(mut self, depth: usize) -> Faulty<usize> {
         let mut open = Open::new(depth, self.depth_max);
         loop {
             // A value starts here.
@@ -215,7 +216,7 @@ impl<'a> Scanner<'a> {
             // A value ended here.
             loop {
                 if open.is_done() {
-                    return Ok(());
+                    return Ok(self.at);
                 }
                 match (self.blanks(), open.object) {
                     (Some(b','), true) => {
@@ -249,7 +250,10 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn scalar(&mut self) -> Faulty<()> {
         match self.peek() {
-            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            Some(b'-' | b'0'..=b'9') => {
+                self.at = self.number_end()?;
+                Ok(())
+            }
             Some(b't') => self.word("true"),
             Some(b'f') => self.word("false"),
             Some(b'n') => self.word("null"),
@@ -266,6 +270,36 @@ impl<'a> Scanner<'a> {
         } else {
             Err(self.unexpected("a value"))
         }
+    }
+
+    /// Where a number ends.
+    #[inline]
+    fn number_end(mut self) -> Faulty<usize> {
+        self.take(b'-');
+        let first = self.at;
+        self.skip_digits()?;
+        if self.at > first + 1 && self.text.as_bytes()[first] == b'0' {
+            return Err(leading_zero(first));
+        }
+        if self.take(b'.') {
+            self.skip_digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.exponent()?;
+        }
+        Ok(self.at)
+    }
+
+    #[inline]
+    fn skip_digits(&mut self) -> Faulty<()> {
+        let first = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == first {
+            return Err(self.unexpected("a digit"));
+        }
+        Ok(())
     }
 
     /// A number.
@@ -326,17 +360,12 @@ impl<'a> Scanner<'a> {
         if !self.take(b'+') {
             self.take(b'-');
         }
-        let first = self.at;
-        self.digits(&mut 0);
-        if self.at == first {
-            return Err(self.unexpected("a digit"));
-        }
-        Ok(())
+        self.skip_digits()
     }
 
     /// The fault of what comes next.
     #[cold]
-    pub(crate) fn unexpected(&self, expected: &str) -> Box<Fault> {
+    pub(crate) fn unexpected(self, expected: &str) -> Box<Fault> {
         let rest = &self.text[self.at..];
         let message = match rest.chars().next() {
             None => format!("{expected} is expected, but the text ends"),
@@ -347,6 +376,11 @@ impl<'a> Scanner<'a> {
         };
         Fault::new(Code::BadJson, self.at, message)
     }
+}
+
+#[cold]
+fn leading_zero(at: usize) -> Box<Fault> {
+    Fault::new(Code::BadJson, at, "a number has a leading 0")
 }
 
 impl Number<'_> {
@@ -481,35 +515,80 @@ pub(crate) fn rough_end(bytes: &[u8], start: usize) -> Option<usize> {
 /// Where the first quote, backslash or control character is, from a place on; the end if there is none.
 #[inline]
 fn plain_end(bytes: &[u8], from: usize) -> usize {
-    let mut at = from;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = special(u64::from_le_bytes(*chunk));
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    while let Some((chunk, after)) = rest.split_first_chunk::<WIDTH>() {
+        let found = special(chunk);
         if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
+            return bytes.len() - rest.len() + first(found);
         }
-        at += 8;
+        rest = after;
     }
-    while let Some(byte) = bytes.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..0x20) {
-            break;
-        }
-        at += 1;
-    }
-    at
+    let found = rest
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    bytes.len() - rest.len() + found.unwrap_or(rest.len())
 }
+
+/// How many bytes are looked at together.
+#[cfg(target_arch = "x86_64")]
+const WIDTH: usize = 16;
+
+/// A bit for every byte that is a quote, a backslash or a control character.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn special(chunk: &[u8; WIDTH]) -> u32 {
+    // SAFETY: the function needs SSE2, which every x86-64 processor has.
+    unsafe { special_sse2(chunk) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "sse2")]
+fn special_sse2(chunk: &[u8; WIDTH]) -> u32 {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x,
+        _mm_set1_epi8,
+    };
+    let number = u128::from_le_bytes(*chunk);
+    let block = _mm_set_epi64x((number >> 64) as i64, number as i64);
+    let quote = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'"' as i8));
+    let backslash = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\' as i8));
+    let control = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
+    _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) as u32
+}
+
+/// The first byte of which there is a bit.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn first(found: u32) -> usize {
+    found.trailing_zeros() as usize
+}
+
+/// How many bytes are looked at together.
+#[cfg(not(target_arch = "x86_64"))]
+const WIDTH: usize = 8;
 
 /// The high bit of every byte that is a quote, a backslash or a control character; bytes after the first such may be
 /// marked wrongly.
+#[cfg(not(target_arch = "x86_64"))]
 #[inline]
-const fn special(word: u64) -> u64 {
+fn special(chunk: &[u8; WIDTH]) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
+    let word = u64::from_le_bytes(*chunk);
     let quote = word ^ (ONES * b'"' as u64);
     let backslash = word ^ (ONES * b'\\' as u64);
     (quote.wrapping_sub(ONES) & !quote
         | backslash.wrapping_sub(ONES) & !backslash
         | word.wrapping_sub(ONES * 0x20) & !word)
         & HIGH
+}
+
+/// The first byte of which there is a bit.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn first(found: u64) -> usize {
+    (found.trailing_zeros() / 8) as usize
 }
 
 /// The character of an escape, and where it ends.

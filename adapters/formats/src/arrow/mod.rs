@@ -26,7 +26,7 @@ use modelog_engine::event::{FieldError, Kind, VALUE_BYTES_MAX};
 
 use crate::error::{Code, DecodeErrors, Fault, Faulty, LocatedError, shown};
 use crate::event::check_size;
-use crate::fields::{Meaning, look_up};
+use crate::fields::{Form, Meaning, look_up};
 use crate::gather::{Gather, batch_too_large};
 use crate::scan::Scanner;
 use crate::{Decoded, Limits, Options};
@@ -182,12 +182,13 @@ impl<'o> Events<'o> {
             let mut source =
                 |ty| Source::new(ty, array, room).map_err(|unfit| self.unfit(name, array, unfit));
             match *meaning {
-                Meaning::Column(schema::EXTRA, ty) => extra = source(ty)?,
-                Meaning::Column(number, ty) => columns.push(Column {
-                    number,
-                    ty,
-                    source: source(ty)?,
-                }),
+                Meaning::Column(_, Form::Extra) => extra = source(FieldType::JsonObject)?,
+                Meaning::Column(number, _) => {
+                    let number = usize::from(number);
+                    let ty = schema::field(self.kind, number).ty;
+                    let source = source(ty)?;
+                    columns.push(Column { number, ty, source });
+                }
                 Meaning::Type => self.check_kinds(name, &source(FieldType::Text)?)?,
                 Meaning::OfTheLog => {}
                 Meaning::Unknown => unknown.push((name.as_str(), array)),
