@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -64,6 +65,7 @@ pub fn openapi() -> String {
     let mut api = described().into_openapi();
     writes::add_schemas(&mut api);
     env!("CARGO_PKG_VERSION").clone_into(&mut api.info.version);
+    describe_answers(&mut api);
     let bearer = SecurityScheme::Http(
         HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
@@ -79,4 +81,28 @@ pub fn openapi() -> String {
         SecurityRequirement::new("token", [""; 0]),
     ]);
     api.to_pretty_json().expect("a description has a JSON form")
+}
+
+/// Gives every answer the description that OpenAPI asks for: where its route has none, what the route does.
+fn describe_answers(api: &mut utoipa::openapi::OpenApi) {
+    let operations = api.paths.paths.values_mut().flat_map(|path| {
+        let methods = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.delete,
+            &mut path.patch,
+        ];
+        methods.into_iter().flatten()
+    });
+    for operation in operations {
+        let summary = operation.summary.as_deref().unwrap_or_default();
+        for answer in operation.responses.responses.values_mut() {
+            if let RefOr::T(answer) = answer
+                && answer.description.is_empty()
+            {
+                summary.clone_into(&mut answer.description);
+            }
+        }
+    }
 }

@@ -34,6 +34,12 @@ pub(super) struct List<T> {
     pub(super) next_cursor: Option<String>,
 }
 
+/// The bytes of an Arrow IPC stream, for the API's description.
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct ArrowStream(Vec<u8>);
+
 /// The form the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {

@@ -6,7 +6,7 @@ use modelog_engine::read::{Dataset, Experiment, Model, ModelVersion, Run};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::{Form, List, NotAcceptable, json};
+use super::answer::{ArrowStream, Form, List, NotAcceptable, json};
 use super::fresh::Freshness;
 use super::parameters::{Many, ManyOf, One, Reading, Runs};
 use super::places::{
@@ -39,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     responses(
         (status = 200, content(
             (List<Model> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems,
         NotAcceptable,
@@ -80,7 +80,7 @@ async fn model(
     responses(
         (status = 200, content(
             (List<ModelVersion> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems, Missing,
         NotAcceptable,
@@ -124,7 +124,7 @@ async fn model_version(
     responses(
         (status = 200, content(
             (List<Dataset> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems,
         NotAcceptable,
@@ -165,7 +165,7 @@ async fn dataset(
     responses(
         (status = 200, content(
             (List<Experiment> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems,
         NotAcceptable,
@@ -207,7 +207,7 @@ async fn experiment(
     responses(
         (status = 200, content(
             (List<Run> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems,
         NotAcceptable,

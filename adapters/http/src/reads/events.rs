@@ -16,11 +16,12 @@ use modelog_engine::{Offset, chain};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::{ARROW, NotAcceptable, choose, respond};
+use super::answer::{ARROW, ArrowStream, NotAcceptable, choose, respond};
 use super::arrow_events::{ArrowEvents, ArrowEventsError};
 use super::feed::{Events, Feed, Step, elsewhere, write_line};
 use super::fresh::OFFSET;
-use super::parameters::{Asked, Stretch};
+use super::log_parameters::Stretch;
+use super::parameters::Asked;
 use super::position::{Lost, Start};
 use crate::problem::{Problem, Problems};
 use crate::state::AppState;
@@ -46,7 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
             status = 200,
             content(
                 (String = "application/x-ndjson"),
-                (Vec<u8> = "application/vnd.apache.arrow.stream"),
+                (ArrowStream = "application/vnd.apache.arrow.stream"),
             ),
             headers(("Modelog-Offset" = u64, description = "The end of the stretch."))
         ),
@@ -77,7 +78,10 @@ async fn read_events(
             let message = "must name one kind: an Arrow stream has one schema";
             return Err(Problem::bad_parameter("kind", message));
         }
-        _ => Source::Lines(Events::new(feed, asked.filter(), from, engine.epoch())),
+        _ => {
+            let events = Events::new(feed, asked.filter(), from, engine.epoch());
+            Source::Lines(Box::new(events))
+        }
     };
     // What is wrong from the start is still told as a problem.
     let (first, rest) = source.piece().await?;
@@ -107,7 +111,7 @@ fn body(
 
 /// What the body is made of.
 enum Source {
-    Lines(Events),
+    Lines(Box<Events>),
     Arrow(Box<ArrowEvents>),
 }
 

@@ -20,6 +20,7 @@ mod events;
 mod feed;
 mod filter;
 mod fresh;
+mod log_parameters;
 mod parameters;
 mod places;
 mod position;

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::{Form, List, NotAcceptable, json};
+use super::answer::{ArrowStream, Form, List, NotAcceptable, json};
 use super::fresh::Freshness;
 use super::parameters::{ManyOf, Nothing, One, Reading, Sides, Window};
 use super::places::{PredictionPlace, VersionPlace, no_version};
@@ -34,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     responses(
         (status = 200, content(
             (List<Prediction> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems, Missing,
         NotAcceptable,

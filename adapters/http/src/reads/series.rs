@@ -6,7 +6,7 @@ use modelog_engine::read::{Series, SeriesOwner, SeriesSummary};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::{Form, List, NotAcceptable};
+use super::answer::{ArrowStream, Form, List, NotAcceptable};
 use super::fresh::Freshness;
 use super::parameters::{One, Points, Reading};
 use super::places::{RunMetricPlace, RunPlace, VersionMetricPlace, VersionPlace, no_owner};
@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     responses(
         (status = 200, content(
             (List<SeriesSummary> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems, Missing,
         NotAcceptable,
@@ -56,7 +56,7 @@ async fn run_metrics(
     responses(
         (status = 200, content(
             (Series = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems, Missing,
         NotAcceptable,
@@ -81,7 +81,7 @@ async fn run_metric(
     responses(
         (status = 200, content(
             (List<SeriesSummary> = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems, Missing,
         NotAcceptable,
@@ -106,7 +106,7 @@ async fn version_metrics(
     responses(
         (status = 200, content(
             (Series = "application/json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ArrowStream = "application/vnd.apache.arrow.stream"),
         )),
         Problems, Missing,
         NotAcceptable,

@@ -30,7 +30,8 @@ use utoipa_axum::routes;
 
 use super::answer::respond;
 use super::feed::{Events, Feed, Step, write_line};
-use super::parameters::{Asked, Following};
+use super::log_parameters::Following;
+use super::parameters::Asked;
 use super::position::{Lost, Position, Start};
 use crate::codes::Code;
 use crate::problem::{Problem, Problems};

@@ -215,6 +215,14 @@ async fn the_description_is_whole() {
     collect(&api["paths"], "operationId", &mut ids);
     let distinct: BTreeSet<_> = ids.iter().map(|id| id.as_str().unwrap()).collect();
     assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+    for (route, path) in api["paths"].as_object().unwrap() {
+        for (method, operation) in path.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let described = answer["description"].as_str();
+                assert!(described.is_some(), "{method} {route}: {status}");
+            }
+        }
+    }
     for route in ROUTES {
         let operation = &api["paths"][route]["get"];
         assert!(
