@@ -1,5 +1,7 @@
 //! All integration tests, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
+
 mod cli;
 mod demo;
 mod read_store;
