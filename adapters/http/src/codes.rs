@@ -79,7 +79,7 @@ const fn retry(seconds: u32, entry: Entry) -> Entry {
     }
 }
 
-/// Every code there is, at the index of its [`Code`].
+/// Every code there is.
 pub const CATALOGUE: &[Entry] = &[
     entry(
         "bad_request",
