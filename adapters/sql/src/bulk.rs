@@ -1,8 +1,9 @@
 //! Writes many rows at a time, and finds the ones the database does not take.
 //!
 //! Rows go in statements of up to [`STATEMENT_ROWS`]. Their numbers of rows are powers of two, so that a table has a
-//! handful of statements, each prepared once. A statement that fails because of a row has done nothing, and is halved
-//! until the row is alone; that one is left out and recorded.
+//! handful of statements, each prepared once. A statement that fails because of a row is halved until the row is alone;
+//! that one is left out and recorded. SQLite undoes what a failed statement did, so no savepoint is needed around it; a
+//! dialect that gives up the transaction instead would set one here.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -278,8 +279,23 @@ impl<'c> Transaction<'c> {
     /// Writes those of some rows that are new; answers how many these are. None may be, because of one row.
     async fn write_new(&mut self, text: Arc<str>, values: Rows) -> Result<u64, DatabaseError> {
         match self.write(text, values).await {
-            Err(error) if dialect::cause(&error) == Cause::Row => Ok(0),
+            Err(error) if dialect::cause(&error) == Cause::Row => {
+                self.check_open().await?;
+                Ok(0)
+            }
             written => written.map_err(DatabaseError::sql(self.path)),
+        }
+    }
+
+    /// Makes sure after an error that the transaction is still there. A trigger may have ended it, and what is written
+    /// outside would stay, a checkpoint among it.
+    async fn check_open(&mut self) -> Result<(), DatabaseError> {
+        // There is no transaction within a transaction.
+        match sqlx::query("BEGIN").execute(&mut *self.sql).await {
+            Err(_) => Ok(()),
+            Ok(_) => Err(DatabaseError::Ended {
+                path: self.path.into(),
+            }),
         }
     }
 
@@ -302,10 +318,12 @@ impl<'c> Transaction<'c> {
                     return Err(DatabaseError::sql(self.path)(error));
                 }
                 Err(error) if rows.len() == 1 => {
+                    self.check_open().await?;
                     self.refuse(source, rows.start, &error).await?;
                     short.push(rows);
                 }
                 Err(_) => {
+                    self.check_open().await?;
                     let middle = rows.start + rows.len() / 2;
                     waiting.push(middle..rows.end);
                     waiting.push(rows.start..middle);

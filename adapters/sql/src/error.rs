@@ -12,7 +12,9 @@ use crate::dialect::{self, Cause};
 pub enum SqlError {
     #[error("`sql.url` names no kind of database: write `sqlite:PATH`")]
     NoScheme,
-    #[error("`sql.url` starts with `{scheme}:`, which is no database Modelog knows: write `sqlite:PATH`")]
+    #[error(
+        "`sql.url` starts with `{scheme}:`, which is no database Modelog knows: write `sqlite:PATH`"
+    )]
     UnknownScheme { scheme: String },
     #[error("`{scheme}:` databases are not in this version: write `sqlite:PATH`")]
     NotInThisVersion { scheme: String },
@@ -81,6 +83,8 @@ pub(crate) enum DatabaseError {
         max: u32,
         reason: String,
     },
+    #[error("a trigger in {} ended the transaction of Modelog: take it away", path.display())]
+    Ended { path: PathBuf },
     #[error("{} is not open", path.display())]
     Closed { path: PathBuf },
     /// Somebody else wrote.

@@ -19,7 +19,7 @@ const APPLICATION_ID: u32 = 0x4d6c_6f67;
 pub(crate) const MARK: &str = "PRAGMA application_id = 0x4d6c6f67";
 /// The write-ahead log is moved into the file when it has this many pages of 4 KiB: pages that many commits change,
 /// such as those of an index over random ids, are then moved once.
-const WAL_PAGES: u32 = 8192;
+const WAL_PAGES: u32 = 16384;
 /// What is left of the write-ahead log's file after that.
 const WAL_BYTES_KEPT: u64 = 64 << 20;
 /// Statements that stay prepared: a handful for each table, and for each set of fields that predictions come with.

@@ -133,6 +133,31 @@ async fn too_many_refused_rows_stop_it() {
     );
 }
 
+#[tokio::test]
+async fn a_trigger_that_ends_the_transaction_stops_it() {
+    let scene = Scene::new();
+    picky(
+        &scene,
+        "CREATE TRIGGER ender BEFORE INSERT ON predictions WHEN new.prediction_id = 'bad' \
+         BEGIN SELECT raise(ROLLBACK, 'the end'); END",
+    )
+    .await;
+    scene.append(&["good", "bad", "fine"].map(prediction));
+    let handle = scene.engine.project(Box::new(scene.store().projection()));
+    while handle.status().state != ProjectionState::Stopped {
+        tokio::task::yield_now().await;
+    }
+    let error = handle.status().last_error.unwrap();
+    assert!(error.contains("ended the transaction"), "{error}");
+    let mut database = scene.open().await;
+    let left = "SELECT (SELECT count(*) FROM predictions) + (SELECT count(*) FROM models), count(*) FROM checkpoint";
+    assert_eq!(
+        rows(&mut database, left).await,
+        ["0 0"],
+        "nothing of it is kept"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_database_is_waited_for() {
     let scene = Scene::new();
