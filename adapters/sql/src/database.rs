@@ -284,11 +284,13 @@ impl Database {
     }
 
     fn remove_companions(&self) -> Result<(), DatabaseError> {
-        ["-wal", "-shm", "-journal"].into_iter().try_for_each(|suffix| {
-            let mut path = self.path.clone().into_os_string();
-            path.push(suffix);
-            remove(Path::new(&path))
-        })
+        ["-wal", "-shm", "-journal"]
+            .into_iter()
+            .try_for_each(|suffix| {
+                let mut path = self.path.clone().into_os_string();
+                path.push(suffix);
+                remove(Path::new(&path))
+            })
     }
 }
 

@@ -67,9 +67,10 @@ impl SqlProjection {
     ) -> Result<(), DatabaseError> {
         let path = self.database.path();
         let sql = DatabaseError::sql(path);
-        let writer = self.writer.as_mut().ok_or(DatabaseError::Closed {
-            path: path.into(),
-        })?;
+        let writer = self
+            .writer
+            .as_mut()
+            .ok_or(DatabaseError::Closed { path: path.into() })?;
         let transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&sql)?;
         let mut transaction = Transaction::new(transaction, path);
         if checkpoint::read(&mut transaction.sql).await.map_err(&sql)? != self.at {

@@ -51,9 +51,11 @@ async fn step(
     let Some(last) = last else {
         return Ok(false);
     };
-    sqlx::query(AssertSqlSafe(format!("DELETE FROM {table} WHERE log_offset <= ?")))
-        .bind(last)
-        .execute(&mut *transaction.sql)
-        .await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "DELETE FROM {table} WHERE log_offset <= ?"
+    )))
+    .bind(last)
+    .execute(&mut *transaction.sql)
+    .await?;
     Ok(count == STEP_ROWS)
 }

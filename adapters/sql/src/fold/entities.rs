@@ -148,7 +148,11 @@ const RUNS: Entities = {
                 from: From::Text(column(BY, "name")),
             },
             named("parent_id", EntityKind::Run, column(BY, "parent")),
-            named("experiment_id", EntityKind::Experiment, column(BY, "experiment")),
+            named(
+                "experiment_id",
+                EntityKind::Experiment,
+                column(BY, "experiment"),
+            ),
             named("model_id", EntityKind::Model, column(BY, "model")),
             Field {
                 column: "version_id",
@@ -211,7 +215,11 @@ fn identify<'a>(entities: &Entities, names: &Names, id: EntityId) -> Option<Vec<
 fn placeholders<'a>(entities: &Entities, batches: &Batches<'_>) -> Records<'a> {
     let mut records = Records::new(entities.table, "id", Conflict::Keep, identity(entities));
     for batch in batches.pending() {
-        for named in batch.names.iter().filter(|named| named.kind == entities.kind) {
+        for named in batch
+            .names
+            .iter()
+            .filter(|named| named.kind == entities.kind)
+        {
             if let Some(values) = identify(entities, batches.names, named.id) {
                 records.push(batch.first_offset, values);
             }
@@ -244,7 +252,12 @@ fn filled<'a>(entities: &Entities, batches: &Batches<'a>) -> Records<'a> {
         }
     }
     let mut columns = identity(entities);
-    columns.extend(entities.fields.iter().map(|field| (field.column, Merge::LastGiven)));
+    columns.extend(
+        entities
+            .fields
+            .iter()
+            .map(|field| (field.column, Merge::LastGiven)),
+    );
     columns.push((entities.created_at, Merge::FirstGiven));
     columns.push(("log_offset", Merge::Greatest));
     let mut records = Records::new(entities.table, "id", Conflict::Merge, columns);
@@ -287,8 +300,9 @@ fn deleted<'a>(batches: &Batches<'a>) -> Vec<Records<'a>> {
         columns.push(("deleted_at", Merge::Last));
         columns.push(("log_offset", Merge::Greatest));
         let mut records = Records::new(entities.table, "id", Conflict::Merge, columns);
-        for ((_, id), (offset, deleted_at)) in
-            changes.iter().filter(|((kind, _), _)| *kind == entities.kind)
+        for ((_, id), (offset, deleted_at)) in changes
+            .iter()
+            .filter(|((kind, _), _)| *kind == entities.kind)
         {
             if let Some(mut values) = identify(entities, batches.names, *id) {
                 values.push(deleted_at.map(Timestamp::micros).into());

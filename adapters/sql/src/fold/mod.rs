@@ -64,7 +64,11 @@ impl<'a> Batches<'a> {
         let mut all = Vec::new();
         for batch in self.pending() {
             let start = all.len();
-            for table in batch.tables.iter().filter(|table| kinds.contains(&table.kind())) {
+            for table in batch
+                .tables
+                .iter()
+                .filter(|table| kinds.contains(&table.kind()))
+            {
                 all.extend(batch.rows_of(table).filter(|row| row.offset() >= self.done));
             }
             all[start..].sort_by_key(|row| row.offset());

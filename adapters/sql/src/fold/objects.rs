@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use modelog_engine::Offset;
 use modelog_engine::batch::Row;
 use modelog_engine::event::schema::column;
 use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::{EntityId, Names};
-use modelog_engine::Offset;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sqlx::AssertSqlSafe;
@@ -57,7 +57,10 @@ async fn aliases(
     for ((model, alias), (offset, version)) in changes {
         match version {
             Some(version) => {
-                set.push(offset, vec![model.into(), alias.into(), version.into(), offset.into()]);
+                set.push(
+                    offset,
+                    vec![model.into(), alias.into(), version.into(), offset.into()],
+                );
             }
             None => removed.push([model.into(), alias.into()]),
         }
@@ -165,14 +168,17 @@ async fn tags(
         }
     }
     transaction.load(&set).await?;
-    delete("tags", "entity_kind, entity_id, tag_key", &removed, transaction).await
+    delete(
+        "tags",
+        "entity_kind, entity_id, tag_key",
+        &removed,
+        transaction,
+    )
+    .await
 }
 
 /// The entity an event sets tags of, and the tags.
-fn tagged<'a>(
-    names: &Names,
-    row: Row<'a>,
-) -> (Option<(EntityKind, EntityId)>, Option<&'a str>) {
+fn tagged<'a>(names: &Names, row: Row<'a>) -> (Option<(EntityKind, EntityId)>, Option<&'a str>) {
     macro_rules! tags_of {
         ($kind:ident, $entity:ident, $name:literal) => {{
             const NAME: usize = column(Kind::$kind, $name);
@@ -196,7 +202,9 @@ fn tagged<'a>(
         _ => {
             const ENTITY: usize = column(Kind::TagsSet, "entity");
             const TAGS: usize = column(Kind::TagsSet, "tags");
-            let entity = row.text(ENTITY).and_then(|text| resolve::reference(names, text));
+            let entity = row
+                .text(ENTITY)
+                .and_then(|text| resolve::reference(names, text));
             (entity, row.text(TAGS))
         }
     }
@@ -276,7 +284,12 @@ fn artifacts<'a>(batches: &Batches<'a>) -> Records<'a> {
         ("time", Merge::First),
         ("log_offset", Merge::First),
     ];
-    let mut records = Records::new("artifacts", "run_id,version_id,uri", Conflict::Merge, columns);
+    let mut records = Records::new(
+        "artifacts",
+        "run_id,version_id,uri",
+        Conflict::Merge,
+        columns,
+    );
     for row in batches.rows(&[Kind::ArtifactLogged]) {
         let run = resolve::named(batches.names, row, EntityKind::Run, const { from("run") });
         let version = resolve::version(
@@ -314,7 +327,10 @@ async fn delete<const N: usize>(
         let marks = vec![marks.as_str(); stretch.len()].join(",");
         let text = format!("DELETE FROM {table} WHERE ({key}) IN (VALUES {marks})");
         let mut values = Rows::with_room(stretch.len() * N);
-        rows[stretch].iter().flatten().for_each(|value| values.push(value));
+        rows[stretch]
+            .iter()
+            .flatten()
+            .for_each(|value| values.push(value));
         sqlx::query_with(AssertSqlSafe(text), values.into_arguments())
             .execute(&mut *transaction.sql)
             .await
@@ -331,14 +347,25 @@ mod tests {
     fn members_keep_order_and_text() {
         let json = r#"{"b": 1.0, "a\n":{"x" : 9007199254740993},"b":null}"#;
         let Members(members) = serde_json::from_str(json).unwrap();
-        let members: Vec<_> = members.iter().map(|(key, value)| (&**key, value.get())).collect();
+        let members: Vec<_> = members
+            .iter()
+            .map(|(key, value)| (&**key, value.get()))
+            .collect();
         assert_eq!(
             members,
-            [("b", "1.0"), ("a\n", r#"{"x" : 9007199254740993}"#), ("b", "null")]
+            [
+                ("b", "1.0"),
+                ("a\n", r#"{"x" : 9007199254740993}"#),
+                ("b", "null")
+            ]
         );
         let mut objects = Objects::new();
         merge(&mut objects, 1, Offset(5), json);
-        assert_eq!(objects[&(1, "b".into())].value, "null", "the last of a key counts");
+        assert_eq!(
+            objects[&(1, "b".into())].value,
+            "null",
+            "the last of a key counts"
+        );
         assert_eq!(objects.len(), 2);
     }
 }

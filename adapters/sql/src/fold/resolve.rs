@@ -66,11 +66,18 @@ impl<'a> Versions<'a> {
         version: Option<&'a str>,
     ) -> (Option<EntityId>, Option<EntityId>) {
         let names = (model, version);
-        if let Some(known) = self.recent.iter().flatten().find(|known| known.names == names) {
+        if let Some(known) = self
+            .recent
+            .iter()
+            .flatten()
+            .find(|known| known.names == names)
+        {
             return known.ids;
         }
         let model = self.names.id(EntityKind::Model, model);
-        let version = model.zip(version).and_then(|(model, version)| self.names.version_id(model, version));
+        let version = model
+            .zip(version)
+            .and_then(|(model, version)| self.names.version_id(model, version));
         let ids = (model, version);
         self.recent.rotate_right(1);
         self.recent[0] = Some(Known { names, ids });

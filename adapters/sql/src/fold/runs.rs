@@ -57,12 +57,21 @@ pub(super) async fn apply(
         .rows(&[Kind::RunStarted, Kind::RunFinished])
         .into_iter()
         .filter_map(|row| {
-            let run = if row.kind() == Kind::RunStarted { STARTED } else { FINISHED };
-            Some((resolve::named(batches.names, row, EntityKind::Run, run)?, row))
+            let run = if row.kind() == Kind::RunStarted {
+                STARTED
+            } else {
+                FINISHED
+            };
+            Some((
+                resolve::named(batches.names, row, EntityKind::Run, run)?,
+                row,
+            ))
         })
         .collect();
-    let mut runs: BTreeMap<EntityId, Standing> =
-        events.iter().map(|(run, _)| (*run, Standing::default())).collect();
+    let mut runs: BTreeMap<EntityId, Standing> = events
+        .iter()
+        .map(|(run, _)| (*run, Standing::default()))
+        .collect();
     read(&mut runs, transaction).await?;
     for (run, row) in events {
         let standing = runs.entry(run).or_default();
@@ -120,7 +129,8 @@ fn records<'a>(batches: &Batches<'_>, runs: BTreeMap<EntityId, Standing>) -> Rec
         let Some((_, name)) = batches.names.name(EntityKind::Run, id) else {
             continue;
         };
-        let owned = |text: Option<String>| text.map_or(Value::Null, |text| Value::Text(text.into()));
+        let owned =
+            |text: Option<String>| text.map_or(Value::Null, |text| Value::Text(text.into()));
         let values = vec![
             id.into(),
             Value::Text(name.to_string().into()),

@@ -1,10 +1,10 @@
 //! Publishes what the engine's fold has counted.
 
 use modelog_engine::Offset;
+use modelog_engine::Timestamp;
 use modelog_engine::projection::View;
 use modelog_engine::read::StatsTotals;
 use modelog_engine::stats::{Statistics, VersionStatistics};
-use modelog_engine::Timestamp;
 
 use crate::bulk::{Conflict, Merge, Records, Transaction, Value, count};
 use crate::error::DatabaseError;
@@ -25,9 +25,9 @@ pub(crate) async fn publish(
     transaction: &mut Transaction<'_>,
 ) -> Result<Published, DatabaseError> {
     // One look, so that all is of one moment, and a short one: the fold waits meanwhile.
-    let (totals, versions) = view.statistics.with(|statistics| {
-        (statistics.totals().clone(), versions(statistics, published))
-    });
+    let (totals, versions) = view
+        .statistics
+        .with(|statistics| (statistics.totals().clone(), versions(statistics, published)));
     if published.to.is_none() {
         sqlx::query("DELETE FROM statistics")
             .execute(&mut *transaction.sql)
@@ -60,7 +60,10 @@ fn versions<'a>(statistics: &Statistics, published: Published) -> Records<'a> {
     let mut records = Records::new("statistics", "version_id", Conflict::Merge, columns);
     let since = published.to.unwrap_or(Offset::ZERO);
     for (id, version) in statistics.versions_changed_since(since) {
-        records.push(statistics.offset(), version_row(id, version, statistics.offset()));
+        records.push(
+            statistics.offset(),
+            version_row(id, version, statistics.offset()),
+        );
     }
     records
 }
