@@ -1,4 +1,4 @@
-//! The contract of a [`ReadStore`]: what every store must answer after it has
+//! The contract of a [`ReadStore`](modelog_engine::read::ReadStore): what every store must answer after it has
 //! followed a log. Stores are compared with what the events mean, case by case, and with a plain fold of random histories
 //! ([`crate::read_store_oracle`]).
 //!
@@ -7,6 +7,8 @@
 //! ```text
 //! events ─▶ Scene: a real log ─▶ batches, cut as the case wants ─▶ projection ─▶ store ─▶ answers
 //! ```
+
+#![expect(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod entities;
 mod facts;
@@ -25,9 +27,6 @@ use std::sync::Arc;
 pub use histories::random_histories;
 pub use picture::picture;
 pub use scene::{Course, Factory, START, Scene, Subject, first, pages, second};
-
-#[cfg(doc)]
-use modelog_engine::read::ReadStore;
 
 /// A case: its name, and what it asks of a store.
 pub struct Case {

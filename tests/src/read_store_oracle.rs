@@ -1,9 +1,8 @@
 //! A plain fold of the log, held in memory, that answers the read contract: slow, short, and written apart from every
 //! store, so that a store and this agree only if both understood the events.
 //!
-//! It keeps everything, scans for every answer and pages by position in sorted lists. It is a
-//! [`Projection`](modelog_engine::projection::Projection) and a [`ReadStore`](modelog_engine::read::ReadStore) itself: the contract suite runs
-//! against it like against any store.
+//! It keeps everything, scans for every answer and pages by keys it remembers. It is a [`Projection`] and a
+//! [`ReadStore`](modelog_engine::read::ReadStore) itself: the contract suite runs against it like against any store.
 
 mod answers;
 mod fold;
