@@ -71,16 +71,20 @@ struct Taken {
         ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`."),
     ),
     request_body(
-        description = "At most 64 MiB, as sent and decompressed.",
+        description = "Events; an empty body is an empty call. Bounded as sent and decompressed: 64 MiB unless configured otherwise.",
         content(
             (ref("#/components/schemas/EventOrEvents") = "application/json"),
             (String = "application/x-ndjson"),
             (Object = "application/cloudevents+json"),
             (Vec<Object> = "application/cloudevents-batch+json"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (ref("#/components/schemas/ArrowStream") = "application/vnd.apache.arrow.stream"),
         )
     ),
-    responses((status = 200, body = Taken), Problems, WriteProblems)
+    responses(
+        (status = 200, body = Taken, description = "The events are durable."),
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn events(State(state): State<AppState>, request: Request) -> Result<Json<Taken>, Problem> {
     let (parts, body) = request.into_parts();

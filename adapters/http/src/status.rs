@@ -38,7 +38,7 @@ struct Alive {
 }
 
 /// Answers as long as the process is there. Any Host, no token.
-#[utoipa::path(get, path = "/healthz", tag = "admin", responses((status = 200, body = Alive)))]
+#[utoipa::path(get, path = "/healthz", tag = "admin", responses((status = 200, body = Alive, description = "It is.")))]
 async fn healthz() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
@@ -69,7 +69,7 @@ struct Degraded {
     path = "/readyz",
     tag = "admin",
     responses(
-        (status = 200, body = Ready),
+        (status = 200, body = Ready, description = "They can."),
         (status = 503, body = ProblemBody, content_type = "application/problem+json",
          description = "Events cannot be taken: the log is poisoned, the disk full, or the server closing."),
     )
@@ -120,7 +120,7 @@ struct Version {
 }
 
 /// Which program and which log this is.
-#[utoipa::path(get, path = "/version", tag = "admin", responses((status = 200, body = Version), Problems))]
+#[utoipa::path(get, path = "/version", tag = "admin", responses((status = 200, body = Version, description = "The program and the log."), Problems))]
 async fn version(State(state): State<AppState>) -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION"),
@@ -134,7 +134,7 @@ async fn version(State(state): State<AppState>) -> Json<Version> {
     get,
     path = "/openapi.json",
     tag = "admin",
-    responses((status = 200, body = Object, content_type = "application/json"), Problems)
+    responses((status = 200, body = Object, content_type = "application/json", description = "OpenAPI 3.1."), Problems)
 )]
 async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], state.openapi.clone())
@@ -145,7 +145,7 @@ async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     get,
     path = "/metrics",
     tag = "admin",
-    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4"), Problems)
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4", description = "Prometheus text."), Problems)
 )]
 async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
     // Folding and printing thousands of series is no work for a thread that others wait for.

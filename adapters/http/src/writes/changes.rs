@@ -100,7 +100,12 @@ impl Write<'_> {
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     request_body = ref("#/components/schemas/NewAlias"),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn set_alias(
     State(state): State<AppState>,
@@ -124,7 +129,12 @@ async fn set_alias(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn remove_alias(
     State(state): State<AppState>,
@@ -154,7 +164,12 @@ async fn remove_alias(
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     request_body = ref("#/components/schemas/NewTags"),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn tag_model(
     State(state): State<AppState>,
@@ -180,7 +195,12 @@ async fn tag_model(
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     request_body = ref("#/components/schemas/NewTags"),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn tag_version(
     State(state): State<AppState>,
@@ -205,7 +225,12 @@ async fn tag_version(
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     request_body = ref("#/components/schemas/NewTags"),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn tag_dataset(
     State(state): State<AppState>,
@@ -230,7 +255,12 @@ async fn tag_dataset(
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     request_body = ref("#/components/schemas/NewTags"),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn tag_experiment(
     State(state): State<AppState>,
@@ -255,7 +285,12 @@ async fn tag_experiment(
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     request_body = ref("#/components/schemas/NewTags"),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn tag_run(
     State(state): State<AppState>,

@@ -285,7 +285,7 @@ fn new_run(clock: &dyn Clock) -> String {
     ),
     request_body = ref("#/components/schemas/NewModel"),
     responses(
-        (status = 201, body = Created),
+        (status = 201, body = Created, description = "Created, and durable."),
         (status = 200, body = Created, description = "It was there already, just like this."),
         Problems,
         WriteProblems,
@@ -314,7 +314,7 @@ async fn create_model(
     ),
     request_body = ref("#/components/schemas/NewVersion"),
     responses(
-        (status = 201, body = Created),
+        (status = 201, body = Created, description = "Created, and durable."),
         (status = 200, body = Created, description = "It was there already, just like this."),
         Problems,
         WriteProblems,
@@ -345,7 +345,7 @@ async fn create_version(
     ),
     request_body = ref("#/components/schemas/NewDataset"),
     responses(
-        (status = 201, body = Created),
+        (status = 201, body = Created, description = "Created, and durable."),
         (status = 200, body = Created, description = "It was there already, just like this."),
         Problems,
         WriteProblems,
@@ -374,7 +374,7 @@ async fn create_dataset(
     ),
     request_body = ref("#/components/schemas/NewExperiment"),
     responses(
-        (status = 201, body = Created),
+        (status = 201, body = Created, description = "Created, and durable."),
         (status = 200, body = Created, description = "It was there already, just like this."),
         Problems,
         WriteProblems,
@@ -403,7 +403,7 @@ async fn create_experiment(
     ),
     request_body = ref("#/components/schemas/NewRun"),
     responses(
-        (status = 201, body = Created),
+        (status = 201, body = Created, description = "Created, and durable."),
         (status = 200, body = Created, description = "It was there already, just like this."),
         Problems,
         WriteProblems,

@@ -129,7 +129,7 @@ impl Write<'_> {
     ),
     request_body = ref("#/components/schemas/NewParams"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -165,7 +165,7 @@ async fn log_params(
     ),
     request_body = ref("#/components/schemas/NewRunMetrics"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -202,7 +202,7 @@ async fn log_run_metrics(
     ),
     request_body = ref("#/components/schemas/NewVersionMetrics"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -238,7 +238,7 @@ async fn log_version_metrics(
     ),
     request_body = ref("#/components/schemas/NewRunArtifacts"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -275,7 +275,7 @@ async fn log_run_artifacts(
     ),
     request_body = ref("#/components/schemas/NewVersionArtifacts"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -311,7 +311,7 @@ async fn log_version_artifacts(
     ),
     request_body = ref("#/components/schemas/NewFinish"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -345,7 +345,7 @@ async fn finish_run(
     ),
     request_body = ref("#/components/schemas/NewPredictions"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,
@@ -372,7 +372,7 @@ async fn log_predictions(
     ),
     request_body = ref("#/components/schemas/NewFeedback"),
     responses(
-        (status = 201, body = Logged),
+        (status = 201, body = Logged, description = "Logged, and durable."),
         (status = 200, body = Logged, description = "Nothing of it was new."),
         Problems,
         WriteProblems,

@@ -50,7 +50,12 @@ impl Write<'_> {
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn delete_model(
     State(state): State<AppState>,
@@ -73,7 +78,12 @@ async fn delete_model(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn restore_model(
     State(state): State<AppState>,
@@ -97,7 +107,12 @@ async fn restore_model(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn delete_version(
     State(state): State<AppState>,
@@ -121,7 +136,12 @@ async fn delete_version(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn restore_version(
     State(state): State<AppState>,
@@ -144,7 +164,12 @@ async fn restore_version(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn delete_dataset(
     State(state): State<AppState>,
@@ -167,7 +192,12 @@ async fn delete_dataset(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn restore_dataset(
     State(state): State<AppState>,
@@ -190,7 +220,12 @@ async fn restore_dataset(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn delete_experiment(
     State(state): State<AppState>,
@@ -213,7 +248,12 @@ async fn delete_experiment(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn restore_experiment(
     State(state): State<AppState>,
@@ -236,7 +276,12 @@ async fn restore_experiment(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn delete_run(
     State(state): State<AppState>,
@@ -259,7 +304,12 @@ async fn delete_run(
         ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
-    responses((status = 200, body = Changed), Missing, Problems, WriteProblems)
+    responses(
+        (status = 200, body = Changed, description = "Changed, and durable."),
+        Missing,
+        Problems,
+        WriteProblems,
+    )
 )]
 async fn restore_run(
     State(state): State<AppState>,
