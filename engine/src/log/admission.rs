@@ -253,6 +253,7 @@ impl Shared {
             answer,
             _permit: permit.take(),
         };
+        queue.state.mark(self.clock.now());
         let first = queue.push(call, waiter);
         self.work.notify_one();
         Ok(Admitted::Queued {

@@ -83,6 +83,10 @@ impl Window {
 
     /// Notes the time, so that the window's age can be told.
     pub(crate) fn mark(&mut self, now: Timestamp) {
+        if self.ring.is_empty() {
+            // Nothing is remembered yet that could be older.
+            self.marks.clear();
+        }
         let next = self.first + self.ring.len() as u64;
         let worth = self.capacity as u64 / 64;
         if self
@@ -103,7 +107,11 @@ impl Window {
 
     /// When the oldest identity still remembered came in, about.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
-        self.marks.front().map(|(_, time)| *time)
+        let remembers = !self.ring.is_empty();
+        self.marks
+            .front()
+            .filter(|_| remembers)
+            .map(|(_, time)| *time)
     }
 
     /// The identities from the oldest on.
@@ -127,6 +135,23 @@ fn hash(key: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_age_is_that_of_what_is_remembered() {
+        let mut window = Window::new(64);
+        let second = |at: i64| Timestamp::from_micros(at * 1_000_000);
+        window.mark(second(1));
+        assert_eq!(window.oldest(), None, "nothing is remembered");
+        window.mark(second(100));
+        let identity = Identity {
+            ord: 0,
+            key: 1,
+            content: 1,
+        };
+        window.insert(&identity, Offset(1));
+        window.mark(second(200));
+        assert_eq!(window.oldest(), Some(second(100)));
+    }
 
     #[test]
     fn the_oldest_leaves_and_what_was_undone_is_forgotten() {

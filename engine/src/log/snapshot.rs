@@ -248,7 +248,10 @@ pub(super) fn decode(
     for _ in 0..reader.count(21)? {
         state.sources.note(get_state(&mut reader)?);
     }
-    state.mark(Timestamp::from_micros(reader.u64()? as i64));
+    let oldest = Timestamp::from_micros(reader.u64()? as i64);
+    if oldest != Timestamp::default() {
+        state.mark(oldest);
+    }
     for _ in 0..reader.count(32)? {
         let seen = Seen {
             key: reader.u128()?,
