@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::CONTROL_SOCKET;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failed};
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The longest silence of a server; followers hear from it every 15 seconds.
@@ -132,9 +132,25 @@ impl Client {
     /// The server at a URL.
     ///
     /// # Errors
-    /// If the URL is none.
+    /// If the URL is none that can be spoken to.
     pub(crate) fn at_url(url: &str, token: Option<String>) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
+        let parsed = reqwest::Url::parse(&base)
+            .map_err(|error| Failed::usage(format!("--url {url} is no URL: {error}")))?;
+        match parsed.scheme() {
+            "http" => {}
+            "https" => {
+                return Err(Failed::usage(format!(
+                    "--url {url}: this program speaks no TLS; go through a tunnel, such as \
+                     `ssh -L 7070:127.0.0.1:7070 HOST`, to http://127.0.0.1:7070"
+                )));
+            }
+            _ => {
+                return Err(Failed::usage(format!(
+                    "--url {url} must start with http://"
+                )));
+            }
+        }
         Ok(Self {
             http: client().build()?,
             what: format!("the server at {base}"),

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::{ReadFrom, Settings};
+use crate::config::{LogFormat, ReadFrom, Settings};
 use crate::{client, place};
 
 /// An engine that is being served.
@@ -151,13 +151,27 @@ pub(crate) async fn run(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Says where to go, whatever the log's filter.
+/// Says where to go, whatever the log's filter, in the log's format.
 fn announce(settings: &Settings, running: &Running) {
     let data = std::path::absolute(&settings.data).unwrap_or_else(|_| settings.data.clone());
-    eprintln!(
-        "modelog {} serves http://{} with data in {}",
-        env!("CARGO_PKG_VERSION"),
-        running.address(),
-        data.display()
-    );
+    let version = env!("CARGO_PKG_VERSION");
+    let url = format!("http://{}", running.address());
+    match settings.logging.format {
+        LogFormat::Text => {
+            eprintln!(
+                "modelog {version} serves {url} with data in {}",
+                data.display()
+            );
+        }
+        LogFormat::Json => {
+            let line = serde_json::json!({
+                "level": "INFO",
+                "message": "serving",
+                "version": version,
+                "url": url,
+                "data": data,
+            });
+            eprintln!("{line}");
+        }
+    }
 }

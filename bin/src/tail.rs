@@ -26,7 +26,7 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 Examples:
   modelog tail                                     from now on
   modelog tail --from 0 --kind MetricLogged        everything there is, then what comes
-  modelog tail --url https://ml.example --model resnet50 | jq .predicted_class")]
+  modelog tail --url http://10.0.0.7:7070 --model resnet50 | jq .predicted_class")]
 pub(crate) struct TailArgs {
     /// The offset of the first event; without it, from now on
     #[arg(long, value_name = "OFFSET")]

@@ -22,7 +22,9 @@ pub(super) const EPOCH: u32 = 1;
 /// What the pieces of one input are recognised by.
 #[derive(Clone, Debug)]
 pub(super) enum Identity {
-    Producer(Arc<str>),
+    /// A file, by the hash of all of it.
+    Producer { id: Arc<str>, digest: [u8; 32] },
+    /// The hash of everything so far.
     Keys(Sha256),
 }
 
@@ -31,7 +33,10 @@ impl Identity {
     pub(super) fn of_file(digest: &[u8; 32], format: InputFormat, kind: Option<Kind>) -> Self {
         let mut hash = start(format, kind);
         hash.update(digest);
-        Self::Producer(name(&hash.finalize().into()))
+        Self::Producer {
+            id: name(&hash.finalize().into()),
+            digest: *digest,
+        }
     }
 
     /// Of an input that is read once.
@@ -39,10 +44,18 @@ impl Identity {
         Self::Keys(start(format, kind))
     }
 
+    /// The hash that the input must still have when it has been read to its end.
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Producer { digest, .. } => Some(*digest),
+            Self::Keys(_) => None,
+        }
+    }
+
     /// The source of the next piece.
     pub(super) fn source(&mut self, index: u64, bytes: &[u8]) -> Source {
         match self {
-            Self::Producer(id) => Source::Producer {
+            Self::Producer { id, .. } => Source::Producer {
                 id: Arc::clone(id),
                 epoch: EPOCH,
                 sequence: index,
@@ -83,7 +96,7 @@ mod tests {
     #[test]
     fn files_are_told_apart_by_content_and_meaning() {
         let of = |digest, format, kind| match Identity::of_file(digest, format, kind) {
-            Identity::Producer(id) => id,
+            Identity::Producer { id, .. } => id,
             Identity::Keys(_) => unreachable!(),
         };
         let json = of(&[1; 32], InputFormat::Json, None);

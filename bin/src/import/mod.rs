@@ -70,7 +70,7 @@ pub(crate) enum OnBadEvent {
 Examples:
   modelog import events.ndjson metrics.json.gz predictions.arrow
   zcat old/*.gz | modelog import -
-  modelog import --url https://ml.example --token-file token events.ndjson
+  modelog import --url http://10.0.0.7:7070 --token-file token events.ndjson
 
 A file is recognised by its content: importing it again, or once more after a failure, appends only what is missing.
 A file that was changed is another file; of that, events with an `id` are recognised one by one.")]
@@ -337,7 +337,7 @@ impl Preparing {
             mut cut,
             format,
             read,
-        } = open(&self.input, self.options.format, false)?;
+        } = open(&self.input, self.options.format, self.identity.is_some())?;
         let mut identity = self
             .identity
             .unwrap_or_else(|| Identity::of_stream(format, self.options.kind));
@@ -360,8 +360,11 @@ impl Preparing {
                 decoded,
             };
             if sender.blocking_send(Ok(prepared)).is_err() {
-                break;
+                return Ok(());
             }
+        }
+        if identity.digest() != cut.digest()? {
+            return Err(Refusal::Changed);
         }
         Ok(())
     }
@@ -399,6 +402,10 @@ fn failure(name: &str, refusal: Refusal) -> anyhow::Error {
             };
             Failed::caused(exit, error)
         }
+        Refusal::Changed => Failed::bad_data(format!(
+            "{name} was changed while it was imported; what was read is in the log, and importing the file again takes \
+             it for another one"
+        )),
         Refusal::Events(places) => {
             tell(name, &places);
             Failed::bad_data(format!(

@@ -16,6 +16,8 @@ pub(super) enum Refusal {
     Events(Places),
     /// The input cannot be cut any further.
     Cut(CutError),
+    /// The file is not what it was when it was checked.
+    Changed,
     /// The log did not take it.
     Log { place: String, source: AppendError },
     /// The server did not.

@@ -15,6 +15,9 @@ use super::elements::Elements;
 use super::input::{Blocks, Input};
 use super::lines::Lines;
 use super::source::{InputFormat, open};
+use super::{
+    AtomicU64, Identity, ImportOptions, Prepared, Preparing, ProgressBar, Refusal, check, mpsc,
+};
 
 fn blocks(text: &[u8]) -> Blocks {
     Blocks::start(Box::new(Cursor::new(text.to_vec())), true, false)
@@ -326,4 +329,41 @@ fn arrow_is_cut_into_streams_of_their_own() {
             "{end}"
         );
     }
+}
+
+#[test]
+fn a_file_that_changes_under_the_import_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events.ndjson");
+    std::fs::write(&path, events(3).join("\n")).unwrap();
+    let input = Input::File(path.clone());
+    let options = Arc::new(ImportOptions {
+        format: None,
+        kind: None,
+        skips: false,
+        strict: false,
+        decoding: Options::default(),
+    });
+    let (identity, places) = check(&input, &options, &ProgressBar::hidden()).unwrap();
+    assert_eq!(places.total, 0);
+    let prepared = |identity: Identity| -> Vec<Result<Prepared, Refusal>> {
+        let (sender, mut receiver) = mpsc::channel(10);
+        let preparing = Preparing {
+            input: input.clone(),
+            identity: Some(identity),
+            options: Arc::clone(&options),
+            decodes: true,
+            known_below: Arc::new(AtomicU64::new(0)),
+            bar: ProgressBar::hidden(),
+        };
+        preparing.run(&sender);
+        drop(sender);
+        std::iter::from_fn(|| receiver.blocking_recv()).collect()
+    };
+    assert!(matches!(prepared(identity.clone())[..], [Ok(_)]));
+    std::fs::write(&path, events(4).join("\n")).unwrap();
+    assert!(matches!(
+        prepared(identity)[..],
+        [Ok(_), Err(Refusal::Changed)]
+    ));
 }

@@ -189,7 +189,8 @@ impl Server {
         loop {
             let said = server.said();
             if let Some(at) = said.find("http://127.0.0.1:") {
-                server.url = said[at..].split_whitespace().next().unwrap().to_owned();
+                let ends = |letter: char| letter.is_whitespace() || letter == '"';
+                server.url = said[at..].split(ends).next().unwrap().to_owned();
                 return server;
             }
             let ended = server.child.try_wait().unwrap();
@@ -311,6 +312,8 @@ fn wrong_usage_is_told_and_does_nothing() {
             "--data",
         ),
         (&["export", "--token-file", "x"], "--url"),
+        (&["export", "--url", "https://127.0.0.1:1"], "speaks no TLS"),
+        (&["export", "--url", "127.0.0.1:7070"], "--url"),
         (&["completions", "tcsh"], "bash"),
         (&["verify", "--format", "yaml"], "ndjson"),
     ] {

@@ -211,6 +211,13 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .unwrap();
     assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
     assert_eq!(done.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+    // A disk without room is one.
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut export = home.command(&["export"]);
+    super::finish(export.stdout(full).spawn().unwrap()).fails(super::IO, &["No space left"]);
 }
 
 #[test]

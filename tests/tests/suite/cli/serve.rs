@@ -43,7 +43,6 @@ fn its_log_can_be_json() {
     let said = std::fs::read_to_string(log).unwrap();
     let lines: Vec<Value> = said
         .lines()
-        .filter(|line| !line.starts_with("modelog "))
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert!(
@@ -53,6 +52,38 @@ fn its_log_can_be_json() {
         "{said}"
     );
     assert!(lines.iter().all(|line| line["level"].is_string()));
+}
+
+#[test]
+fn an_import_outlives_the_server_it_goes_through() {
+    let home = Home::new();
+    let text = corpus(18 << 20);
+    home.write("events.ndjson", &text);
+    let mut server = Server::start(&home, &[]);
+    let import = home.command(&["import", "events.ndjson"]).spawn().unwrap();
+    // Once some of it is in the log, the server is killed; what it was about to answer, nobody knows.
+    while !home
+        .run(&["log", "inspect", "0"])
+        .out
+        .contains("PredictionLogged")
+    {
+        std::thread::sleep(super::LOOK);
+    }
+    server.signal("KILL");
+    server.wait();
+    let server = Server::start(&home, &[]);
+    super::finish(import).ok();
+    let sent: Vec<_> = super::parse_lines(&text)
+        .iter()
+        .map(|event| event["prediction_id"].clone())
+        .collect();
+    let logged: Vec<_> = home
+        .events()
+        .iter()
+        .map(|event| event["prediction_id"].clone())
+        .collect();
+    assert!(logged == sent, "{} of {}", logged.len(), sent.len());
+    server.stop();
 }
 
 #[test]
