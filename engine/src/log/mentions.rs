@@ -166,11 +166,34 @@ struct Found {
     seen: HashSet<Mention>,
 }
 
+/// A mention that borrows its names, to look for it before anything is copied. It is hashed as one that owns them.
+#[derive(Hash)]
+struct Borrowed<'a> {
+    kind: EntityKind,
+    parent: Option<&'a str>,
+    name: &'a str,
+}
+
+impl hashbrown::Equivalent<Mention> for Borrowed<'_> {
+    fn equivalent(&self, mention: &Mention) -> bool {
+        self.kind == mention.kind
+            && self.parent == mention.parent.as_deref()
+            && self.name == mention.name
+    }
+}
+
 impl Found {
-    fn add(&mut self, mention: Mention) {
-        if self.seen.insert(mention.clone()) {
-            self.mentions.push(mention);
+    fn add(&mut self, kind: EntityKind, parent: Option<&str>, name: &str) {
+        if self.seen.contains(&Borrowed { kind, parent, name }) {
+            return;
         }
+        let mention = Mention {
+            kind,
+            parent: parent.map(str::to_owned),
+            name: name.to_owned(),
+        };
+        self.seen.insert(mention.clone());
+        self.mentions.push(mention);
     }
 
     fn column(&mut self, table: &impl TextRows, kind: EntityKind, column: usize) {
@@ -180,11 +203,7 @@ impl Found {
             if name != last
                 && let Some(name) = name
             {
-                self.add(Mention {
-                    kind,
-                    parent: None,
-                    name: name.to_owned(),
-                });
+                self.add(kind, None, name);
             }
             last = name;
         }
@@ -201,18 +220,9 @@ impl Found {
             recent.rotate_right(1);
             recent[0] = pair;
             let Some(model) = pair.0 else { continue };
-            self.add(Mention {
-                kind: EntityKind::Model,
-                parent: None,
-                name: model.to_owned(),
-            });
+            self.add(EntityKind::Model, None, model);
             if let Some(version) = pair.1 {
-                let parent = Some(model.to_owned());
-                self.add(Mention {
-                    kind: EntityKind::Version,
-                    parent,
-                    name: version.to_owned(),
-                });
+                self.add(EntityKind::Version, Some(model), version);
             }
         }
     }
@@ -225,13 +235,44 @@ impl Found {
                 continue;
             };
             if let Some(model) = &parent {
-                self.add(Mention {
-                    kind: EntityKind::Model,
-                    parent: None,
-                    name: model.clone(),
-                });
+                self.add(EntityKind::Model, None, model);
             }
-            self.add(Mention { kind, parent, name });
+            self.add(kind, parent.as_deref(), &name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::EventBatch;
+    use crate::event::{Event, PredictionLogged};
+
+    #[test]
+    fn names_are_mentioned_once_however_they_take_turns() {
+        let events: Vec<Event> = (0..100_usize)
+            .map(|at| {
+                let prediction = PredictionLogged {
+                    model: format!("m{}", at * 7 % 10),
+                    version: format!("v{}", at % 3),
+                    ..PredictionLogged::default()
+                };
+                prediction.into()
+            })
+            .collect();
+        let tables = EventBatch::from_events(&events)
+            .unwrap()
+            .into_parts()
+            .tables;
+        let found = mentions(&tables);
+        let of = |kind| found.iter().filter(move |mention| mention.kind == kind);
+        assert_eq!(of(EntityKind::Model).count(), 10);
+        assert_eq!(of(EntityKind::Version).count(), 30);
+        let distinct: HashSet<_> = found.iter().collect();
+        assert_eq!(distinct.len(), found.len());
+        assert_eq!(
+            (found[0].name.as_str(), found[1].parent.as_deref()),
+            ("m0", Some("m0"))
+        );
     }
 }

@@ -300,10 +300,13 @@ impl Statistics {
     }
 }
 
+/// How many versions may take turns before they are looked up each time.
+const RECENT_VERSIONS: usize = 16;
+
 /// Versions by name, remembering the last few: they usually take turns.
 struct Versions<'a> {
     names: &'a Names,
-    recent: [Option<(&'a str, Option<&'a str>, Known)>; 4],
+    recent: [Option<(&'a str, Option<&'a str>, Known)>; RECENT_VERSIONS],
 }
 
 /// A model by the hash of its name, and the number of a version of it.
@@ -317,7 +320,7 @@ impl<'a> Versions<'a> {
     fn new(names: &'a Names) -> Self {
         Self {
             names,
-            recent: [None; 4],
+            recent: [None; RECENT_VERSIONS],
         }
     }
 
