@@ -23,13 +23,14 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  modelog demo                                     train, serve and compare two models, and look at the result
-  modelog serve                                    serve on http://127.0.0.1:7070, with data in ./modelog-data
-  modelog import events.ndjson                     put a file of events into the log, once however often
-  modelog export --kind MetricLogged --format csv  all metrics as a table
-  modelog verify                                   read every byte of the log and check it
+  modelog demo                    train, serve and compare two models, and look
+  modelog serve                   serve on http://127.0.0.1:7070
+  modelog import events.ndjson    events into the log, once however often
+  modelog export --kind MetricLogged --format csv --out metrics.csv
+  modelog verify                  read every byte of the log and check it
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 65 bad data, 69 not available, 74 disk, 78 configuration";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 65 bad data, 69 not available,
+74 disk, 78 configuration";
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]

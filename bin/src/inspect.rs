@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use indicatif::HumanBytes;
 use modelog_engine::inspect::{
     self, Finding, FrameContent, FrameSummary, SegmentSummary, Severity,
 };
 use modelog_engine::origin::{Origin, Source};
-use modelog_engine::{LogError, chain};
+use modelog_engine::{LogError, Timestamp, chain};
 use serde_json::{Value, json};
 
-use crate::config::{Settings, show_size};
+use crate::config::Settings;
 use crate::exit::{Exit, Failed};
 use crate::output::{self, Rows, Shape, Tone, counted};
 use crate::{place, progress};
@@ -69,7 +70,7 @@ pub(crate) fn verify(settings: &Settings, args: &VerifyArgs) -> Result<ExitCode>
                 counted(verification.events, "event"),
                 counted(verification.frames, "frame"),
                 counted(verification.segments, "segment"),
-                show_size(verification.bytes),
+                HumanBytes(verification.bytes),
                 verification.end
             ))?;
         }
@@ -192,16 +193,12 @@ fn list(segments: &[SegmentSummary], shape: Shape) -> Result<()> {
             ]);
             for segment in segments {
                 let end = segment.end_offset.map(|end| end.to_string());
-                let state = if segment.sealed {
-                    "sealed"
-                } else {
-                    "being written"
-                };
+                let state = if segment.sealed { "sealed" } else { "open" };
                 rows.plain([
                     segment.number.to_string(),
                     segment.first_offset.to_string(),
                     end.unwrap_or_default(),
-                    show_size(segment.bytes),
+                    HumanBytes(segment.bytes).to_string(),
                     state.to_owned(),
                     segment.path.display().to_string(),
                 ]);
@@ -220,12 +217,12 @@ fn frames_of(frames: &[FrameSummary], shape: Shape) -> Result<()> {
             let mut rows = Rows::new(&["byte", "size", "offset", "time", "content", "from"]);
             for frame in frames {
                 let damaged = matches!(frame.what, FrameContent::Damaged);
-                let time = (!damaged).then(|| frame.append_time.to_string());
+                let time = append_time(frame);
                 let (what, from) = describe(&frame.what);
                 let tone = if damaged { Tone::Bad } else { Tone::Plain };
                 rows.push([
                     (frame.position.to_string(), Tone::Plain),
-                    (show_size(frame.bytes), Tone::Plain),
+                    (HumanBytes(frame.bytes).to_string(), Tone::Plain),
                     (frame.first_offset.to_string(), Tone::Plain),
                     (time.unwrap_or_default(), Tone::Plain),
                     (what, tone),
@@ -238,6 +235,12 @@ fn frames_of(frames: &[FrameSummary], shape: Shape) -> Result<()> {
         Shape::Ndjson => output::ndjson(frames.iter().map(frame))?,
     }
     Ok(())
+}
+
+/// A new log's first frame was written before there was any time to state.
+fn append_time(frame: &FrameSummary) -> Option<String> {
+    let stated = !matches!(frame.what, FrameContent::Damaged) && frame.append_time > Timestamp::MIN;
+    stated.then(|| frame.append_time.to_string())
 }
 
 fn describe(content: &FrameContent) -> (String, String) {
@@ -268,12 +271,15 @@ fn describe(content: &FrameContent) -> (String, String) {
 
 fn origin(origin: &Origin) -> String {
     match &origin.source {
-        Source::Call { key, .. } => format!("key {key}"),
+        Source::Call { key, .. } => format!("key {}", shortened(key)),
         Source::Producer {
             id,
             epoch,
             sequence,
-        } => format!("producer {id}, epoch {epoch}, sequence {sequence}"),
+        } => format!(
+            "producer {}, epoch {epoch}, sequence {sequence}",
+            shortened(id)
+        ),
         Source::Kafka {
             topic,
             partition,
@@ -281,6 +287,15 @@ fn origin(origin: &Origin) -> String {
             next,
             ..
         } => format!("{topic}/{partition} {first}..{next}"),
+    }
+}
+
+/// The beginning of a name that is mostly a hash, for a table; JSON has all of it.
+fn shortened(name: &str) -> String {
+    const CHARACTERS_MAX: usize = 24;
+    match name.char_indices().nth(CHARACTERS_MAX) {
+        None => name.to_owned(),
+        Some((end, _)) => format!("{}…", &name[..end]),
     }
 }
 
@@ -308,7 +323,7 @@ fn frame(frame: &FrameSummary) -> Value {
         "position": frame.position,
         "bytes": frame.bytes,
         "first_offset": frame.first_offset,
-        "append_time": (!damaged).then(|| frame.append_time.to_string()),
+        "append_time": append_time(frame),
         "durable_end": (!damaged).then_some(frame.durable_end),
         "content": content,
         "detail": detail,

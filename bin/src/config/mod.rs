@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use fields::Report;
 pub(crate) use fields::Shown;
-pub(crate) use human::{parse_duration, show_size};
+pub(crate) use human::parse_duration;
 pub(crate) use layers::{Flag, Origin};
 pub(crate) use problem::ConfigError;
 pub(crate) use settings::{CONTROL_SOCKET, LogFormat, Logging, ReadFrom, Settings};

@@ -128,7 +128,7 @@ fn a_missing_segment_and_a_missing_manifest_are_named() {
 fn a_log_can_be_looked_into() {
     let (home, segment) = with_log(5 << 20);
     let listed = home.run(&["log", "inspect"]).ok().out;
-    assert!(listed.contains("being written"), "{listed}");
+    assert!(listed.contains(" open "), "{listed}");
     let name = segment.file_name().unwrap().to_str().unwrap();
     let by_number = home.run(&["log", "inspect", "0"]).ok().out;
     assert!(
