@@ -51,7 +51,7 @@ pub(crate) enum Code {
     UnsupportedArrowType,
 }
 
-/// Every code, in the order of [`Code`].
+/// Every code that an error can have.
 pub const ERROR_CODES: &[ErrorCode] = &[
     code(
         "bad_json",

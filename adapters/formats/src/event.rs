@@ -196,7 +196,7 @@ impl<'o> EventReader<'o> {
             return Err(scan.unexpected("a field's name in quotes"));
         }
         match order.expected(place) {
-            Some(expected) if scan.take_key(expected.name) => {
+            Some(expected) if scan.take_key(&expected.key) => {
                 Ok((expected.meaning, expected.place))
             }
             _ => self.other_name(scan, order, place),

@@ -51,9 +51,9 @@ impl Form {
 }
 
 /// A name that is expected, with what it stands for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    pub(crate) name: &'static str,
+    pub(crate) key: Key,
     pub(crate) meaning: Meaning,
     /// Where its own successor is remembered.
     pub(crate) place: Place,
@@ -76,6 +76,57 @@ impl Place {
     }
 }
 
+/// A name as it stands before its value: `name":`.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    name: &'static str,
+    /// The key in words, and which of their bits count; all of them where it is longer.
+    words: [u64; Self::WORDS],
+    masks: [u64; Self::WORDS],
+}
+
+impl Key {
+    const WORDS: usize = 3;
+    const BYTES: usize = Self::WORDS * size_of::<u64>();
+
+    fn new(name: &'static str) -> Self {
+        let (mut bytes, mut mask) = ([0; Self::BYTES], [0; Self::BYTES]);
+        let key = name.bytes().chain(*b"\":");
+        for ((byte, bit), expected) in bytes.iter_mut().zip(&mut mask).zip(key) {
+            (*byte, *bit) = (expected, 0xff);
+        }
+        Self {
+            name,
+            words: words(&bytes),
+            masks: words(&mask),
+        }
+    }
+
+    /// How many bytes it takes, if a text starts with it.
+    #[inline]
+    pub(crate) fn starts(&self, text: &[u8]) -> Option<usize> {
+        let length = self.name.len() + 2;
+        // Names are too short for a comparison of memory to pay.
+        let found = match text.first_chunk() {
+            Some(chunk) if length <= Self::BYTES => {
+                let found = words(chunk);
+                let differs = |at: usize| (found[at] ^ self.words[at]) & self.masks[at];
+                differs(0) | differs(1) | differs(2) == 0
+            }
+            _ => text
+                .strip_prefix(self.name.as_bytes())
+                .is_some_and(|rest| rest.starts_with(b"\":")),
+        };
+        found.then_some(length)
+    }
+}
+
+#[inline]
+fn words(bytes: &[u8; Key::BYTES]) -> [u64; Key::WORDS] {
+    let (words, _) = bytes.as_chunks();
+    [0, 1, 2].map(|at| u64::from_le_bytes(words[at]))
+}
+
 /// Which field came after which, for one kind.
 #[derive(Debug)]
 pub(crate) struct FieldOrder {
@@ -93,8 +144,8 @@ impl FieldOrder {
 
     /// What came after a field last time.
     #[inline]
-    pub(crate) fn expected(&self, after: Place) -> Option<Expected> {
-        self.next[usize::from(after.0)]
+    pub(crate) fn expected(&self, after: Place) -> Option<&Expected> {
+        self.next[usize::from(after.0)].as_ref()
     }
 
     /// What a name stands for, and where one is then; expects it after the same field from now on.
@@ -106,8 +157,9 @@ impl FieldOrder {
         if found.meaning == Meaning::OfTheLog {
             return (found.meaning, after);
         }
+        let known = (found.meaning, found.place);
         self.next[usize::from(after.0)] = Some(found);
-        (found.meaning, found.place)
+        known
     }
 }
 
@@ -116,7 +168,7 @@ pub(crate) fn look_up(kind: Kind, name: &str) -> Option<Expected> {
     for of_the_log in ["log_offset", "append_time"] {
         if name == of_the_log {
             return Some(Expected {
-                name: of_the_log,
+                key: Key::new(of_the_log),
                 meaning: Meaning::OfTheLog,
                 place: Place::START,
             });
@@ -124,7 +176,7 @@ pub(crate) fn look_up(kind: Kind, name: &str) -> Option<Expected> {
     }
     if name == "type" {
         return Some(Expected {
-            name: "type",
+            key: Key::new("type"),
             meaning: Meaning::Type,
             place: Place::TYPE,
         });
@@ -134,7 +186,7 @@ pub(crate) fn look_up(kind: Kind, name: &str) -> Option<Expected> {
     let aliases = ["input_data", "output_data"];
     let alias = aliases.into_iter().find(|alias| *alias == name);
     Some(Expected {
-        name: alias.unwrap_or(field.name),
+        key: Key::new(alias.unwrap_or(field.name)),
         meaning: Meaning::Column(column as u8, Form::of(column, field.ty)),
         place: Place::column(column),
     })
@@ -149,7 +201,7 @@ mod tests {
         for kind in Kind::ALL {
             for (column, field) in schema::fields(kind).enumerate().skip(1) {
                 let found = look_up(kind, field.name).expect("the kind has the field");
-                assert_eq!(found.name, field.name);
+                assert_eq!(found.key.name, field.name);
                 let form = Form::of(column, field.ty);
                 assert_eq!(found.meaning, Meaning::Column(column as u8, form));
             }
@@ -157,7 +209,7 @@ mod tests {
         }
         let alias = look_up(Kind::PredictionLogged, "input_data").expect("an alias");
         let input = schema::column(Kind::PredictionLogged, "input") as u8;
-        assert_eq!(alias.name, "input_data");
+        assert_eq!(alias.key.name, "input_data");
         assert_eq!(alias.meaning, Meaning::Column(input, Form::Json));
     }
 
@@ -170,8 +222,28 @@ mod tests {
         order.look_up("value", run);
         order.look_up("no such field", run);
         order.look_up("log_offset", run);
-        let name = |place| order.expected(place).map(|next| next.name);
+        let name = |place| order.expected(place).map(|next| next.key.name);
         assert_eq!(name(Place::START), Some("run"));
         assert_eq!(name(run), Some("value"));
+    }
+
+    #[test]
+    fn keys_are_told_from_all_others() {
+        for kind in Kind::ALL {
+            for field in schema::fields(kind) {
+                let key = Key::new(field.name);
+                let text = format!("{}\":1", field.name);
+                for padding in [0, 30] {
+                    let text = format!("{text}{}", " ".repeat(padding));
+                    assert_eq!(key.starts(text.as_bytes()), Some(field.name.len() + 2));
+                    for at in 0..field.name.len() + 2 {
+                        let mut other = text.clone().into_bytes();
+                        other[at] ^= 1;
+                        assert_eq!(key.starts(&other), None);
+                        assert_eq!(key.starts(&text.as_bytes()[..at]), None);
+                    }
+                }
+            }
+        }
     }
 }

@@ -8,8 +8,15 @@
 //! that is about twice as fast. serde_json is the oracle of the tests: both accept the same texts, save unpaired
 //! surrogates, which only we refuse.
 
+mod number;
+mod string;
+
 use crate::error::{Code, Fault, Faulty};
+use crate::fields::Key;
 use crate::options::Limits;
+
+pub(crate) use number::Number;
+use string::{escape, plain_end};
 
 /// A place in a JSON text.
 #[derive(Clone, Copy, Debug)]
@@ -27,18 +34,6 @@ pub(crate) struct Str<'a> {
     pub(crate) escaped: bool,
     /// Where `raw` starts.
     pub(crate) at: usize,
-}
-
-/// A number as it was written, with what was learnt on the way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Number<'a> {
-    pub(crate) raw: &'a str,
-    /// Without fraction and exponent.
-    pub(crate) integer: bool,
-    /// The digits, if they are few enough to fit.
-    mantissa: Option<u64>,
-    fraction_digits: usize,
-    negative: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -97,22 +92,17 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over `name":`, if that comes next.
+    /// Passes over a key, if it comes next.
     #[inline]
-    pub(crate) fn take_key(&mut self, name: &str) -> bool {
-        let rest = &self.text.as_bytes()[self.at..];
-        let found = rest.len() > name.len() + 1
-            && rest[name.len()] == b'"'
-            && rest[name.len() + 1] == b':'
-            && rest[..name.len()] == *name.as_bytes();
-        if found {
-            self.at += name.len() + 2;
-        }
-        found
+    pub(crate) fn take_key(&mut self, key: &Key) -> bool {
+        let length = key.starts(&self.text.as_bytes()[self.at..]);
+        self.at += length.unwrap_or(0);
+        length.is_some()
     }
 
-    /// A string, from its opening quote.
-    #[inline]
+    /// A string, from its opening quote. Always inlined, as are others that answer more than two words: what goes through
+    /// memory costs more than the reading.
+    #[inline(always)]
     pub(crate) fn string(&mut self, expected: &'static str) -> Faulty<Str<'a>> {
         if !self.take(b'"') {
             return Err(self.unexpected(expected));
@@ -121,7 +111,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string whose opening quote has been passed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string_rest(&mut self) -> Faulty<Str<'a>> {
         let start = self.at;
         let bytes = self.text.as_bytes();
@@ -177,7 +167,7 @@ impl<'a> Scanner<'a> {
                 self.string("a string")?;
             }
             Some(b'{' | b'[') => self.at = self.nested_end(depth)?,
-            _ => self.scalar()?,
+            _ => self.at = self.scalar_end()?,
         }
         Ok(self.since(start))
     }
@@ -211,7 +201,7 @@ impl<'a> Scanner<'a> {
                     self.at += 1;
                     self.string_rest()?;
                 }
-                _ => self.scalar()?,
+                _ => self.at = self.scalar_end()?,
             }
             // A value ended here.
             loop {
@@ -246,19 +236,17 @@ impl<'a> Scanner<'a> {
         self.expect(b':', "`:`")
     }
 
-    /// A number, `true`, `false` or `null`.
+    /// Where a number, `true`, `false` or `null` ends.
     #[inline]
-    fn scalar(&mut self) -> Faulty<()> {
+    fn scalar_end(mut self) -> Faulty<usize> {
         match self.peek() {
-            Some(b'-' | b'0'..=b'9') => {
-                self.at = self.number_end()?;
-                Ok(())
-            }
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
-            _ => Err(self.unexpected("a value")),
+            Some(b'-' | b'0'..=b'9') => return self.number_end(),
+            Some(b't') => self.word("true")?,
+            Some(b'f') => self.word("false")?,
+            Some(b'n') => self.word("null")?,
+            _ => return Err(self.unexpected("a value")),
         }
+        Ok(self.at)
     }
 
     /// `true`, `false` or `null`.
@@ -303,7 +291,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn number(&mut self) -> Faulty<Number<'a>> {
         /// So many digits fit into 64 bits whatever they are.
         const DIGITS_MAX: usize = 19;
@@ -381,39 +369,6 @@ impl<'a> Scanner<'a> {
 #[cold]
 fn leading_zero(at: usize) -> Box<Fault> {
     Fault::new(Code::BadJson, at, "a number has a leading 0")
-}
-
-impl Number<'_> {
-    /// The integer, if it is one and fits.
-    #[inline]
-    pub(crate) fn to_int(self) -> Option<i64> {
-        if !self.integer {
-            return None;
-        }
-        match self.mantissa.map(i64::try_from) {
-            Some(Ok(value)) if self.negative => Some(-value),
-            Some(Ok(value)) => Some(value),
-            _ => self.raw.parse().ok(),
-        }
-    }
-
-    /// The nearest float64; infinite where the number is too large for one.
-    #[inline]
-    pub(crate) fn to_float(self) -> f64 {
-        /// Powers of ten that a float64 holds exactly.
-        const POWERS: [f64; 23] = [
-            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-            1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-        ];
-        match (self.mantissa, POWERS.get(self.fraction_digits)) {
-            // Both are exact, so their quotient is rounded once, as it should be (Clinger 1990).
-            (Some(mantissa), Some(power)) if mantissa <= 1 << 53 => {
-                let value = mantissa as f64 / power;
-                if self.negative { -value } else { value }
-            }
-            _ => self.raw.parse().unwrap_or(f64::NAN),
-        }
-    }
 }
 
 impl Str<'_> {
@@ -509,135 +464,6 @@ pub(crate) fn rough_end(bytes: &[u8], start: usize) -> Option<usize> {
         if level == 0 && matches!(bytes[at - 1], b'}' | b']') {
             return Some(at);
         }
-    }
-}
-
-/// Where the first quote, backslash or control character is, from a place on; the end if there is none.
-#[inline]
-fn plain_end(bytes: &[u8], from: usize) -> usize {
-    let mut rest = bytes.get(from..).unwrap_or_default();
-    while let Some((chunk, after)) = rest.split_first_chunk::<WIDTH>() {
-        let found = special(chunk);
-        if found != 0 {
-            return bytes.len() - rest.len() + first(found);
-        }
-        rest = after;
-    }
-    let found = rest
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-    bytes.len() - rest.len() + found.unwrap_or(rest.len())
-}
-
-/// How many bytes are looked at together.
-#[cfg(target_arch = "x86_64")]
-const WIDTH: usize = 16;
-
-/// A bit for every byte that is a quote, a backslash or a control character.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-fn special(chunk: &[u8; WIDTH]) -> u32 {
-    // SAFETY: the function needs SSE2, which every x86-64 processor has.
-    unsafe { special_sse2(chunk) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "sse2")]
-fn special_sse2(chunk: &[u8; WIDTH]) -> u32 {
-    use std::arch::x86_64::{
-        _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x,
-        _mm_set1_epi8,
-    };
-    let number = u128::from_le_bytes(*chunk);
-    let block = _mm_set_epi64x((number >> 64) as i64, number as i64);
-    let quote = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'"' as i8));
-    let backslash = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\' as i8));
-    let control = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
-    _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) as u32
-}
-
-/// The first byte of which there is a bit.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-fn first(found: u32) -> usize {
-    found.trailing_zeros() as usize
-}
-
-/// How many bytes are looked at together.
-#[cfg(not(target_arch = "x86_64"))]
-const WIDTH: usize = 8;
-
-/// The high bit of every byte that is a quote, a backslash or a control character; bytes after the first such may be
-/// marked wrongly.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn special(chunk: &[u8; WIDTH]) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let word = u64::from_le_bytes(*chunk);
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    (quote.wrapping_sub(ONES) & !quote
-        | backslash.wrapping_sub(ONES) & !backslash
-        | word.wrapping_sub(ONES * 0x20) & !word)
-        & HIGH
-}
-
-/// The first byte of which there is a bit.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn first(found: u64) -> usize {
-    (found.trailing_zeros() / 8) as usize
-}
-
-/// The character of an escape, and where it ends.
-fn escape(bytes: &[u8], at: usize) -> Faulty<(char, usize)> {
-    let character = match bytes.get(at + 1) {
-        Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
-        Some(b'b') => '\u{8}',
-        Some(b'f') => '\u{c}',
-        Some(b'n') => '\n',
-        Some(b'r') => '\r',
-        Some(b't') => '\t',
-        Some(b'u') => return unicode_escape(bytes, at),
-        _ => {
-            return Err(Fault::new(
-                Code::BadJson,
-                at,
-                "a string holds an unknown escape",
-            ));
-        }
-    };
-    Ok((character, at + 2))
-}
-
-fn unicode_escape(bytes: &[u8], at: usize) -> Faulty<(char, usize)> {
-    let unit = |at: usize| -> Option<u32> {
-        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        digits.iter().try_fold(0, |value, digit| {
-            Some(value << 4 | char::from(*digit).to_digit(16)?)
-        })
-    };
-    let unpaired = || {
-        let message = "a string holds half of a surrogate pair";
-        Fault::new(Code::UnpairedSurrogate, at, message)
-    };
-    match unit(at) {
-        None => Err(Fault::new(
-            Code::BadJson,
-            at,
-            "\\u is followed by four hexadecimal digits",
-        )),
-        Some(high @ 0xd800..=0xdbff) => match unit(at + 6) {
-            Some(low @ 0xdc00..=0xdfff) => {
-                let code = 0x1_0000 + ((high - 0xd800) << 10 | (low - 0xdc00));
-                let character = char::from_u32(code).ok_or_else(unpaired)?;
-                Ok((character, at + 12))
-            }
-            _ => Err(unpaired()),
-        },
-        Some(code) => Ok((char::from_u32(code).ok_or_else(unpaired)?, at + 6)),
     }
 }
 

@@ -44,74 +44,95 @@ impl ValueWriter<'_> {
         form: Form,
         depth: usize,
     ) -> Faulty<Result<(), FieldError>> {
-        let first = scan.peek();
-        if first == Some(b'n') {
-            scan.word("null")?;
-            return Ok(row.null(column));
-        }
-        Ok(match (form, first) {
-            (Form::Text, Some(b'"')) => {
-                let string = scan.string("a string")?;
-                if string.raw.len() > self.limits.value_bytes {
-                    return Ok(Err(self.too_long(row, column, string.raw)));
-                }
-                row.text(column, unescaped(string, &mut self.scratch))
+        // By what stands there, then by what is wanted: so each kind of value is read at one place.
+        Ok(match scan.peek() {
+            Some(b'n') => {
+                scan.word("null")?;
+                row.null(column)
             }
-            (Form::Json, Some(_)) => {
+            _ if form == Form::Json => {
                 let value = scan.value(depth)?;
                 if value.len() > self.limits.value_bytes {
                     return Ok(Err(self.too_long(row, column, value)));
                 }
                 row.checked_json(column, value)
             }
-            (Form::Float, Some(b'-' | b'0'..=b'9')) => {
-                let number = scan.number()?;
-                match number.to_float() {
-                    value if value.is_finite() => row.float(column, value),
-                    _ => Err(too_large(row, column, number)),
-                }
+            Some(b'"') => {
+                let string = scan.string("a string")?;
+                self.string(string, row, column, form)
             }
-            (Form::Float, Some(b'"')) => match non_finite(scan.string("a string")?.raw) {
+            Some(b'-' | b'0'..=b'9') => {
+                let number = scan.number()?;
+                write_number(number, row, column, form)
+            }
+            Some(b't') if form == Form::Bool => {
+                scan.word("true")?;
+                row.boolean(column, true)
+            }
+            Some(b'f') if form == Form::Bool => {
+                scan.word("false")?;
+                row.boolean(column, false)
+            }
+            _ => Err(row.wrong_type(column, json_type(scan.value(depth)?))),
+        })
+    }
+
+    #[inline]
+    fn string(
+        &mut self,
+        string: Str<'_>,
+        row: &mut RowWriter<'_>,
+        column: usize,
+        form: Form,
+    ) -> Result<(), FieldError> {
+        match form {
+            Form::Text if string.raw.len() > self.limits.value_bytes => {
+                Err(self.too_long(row, column, string.raw))
+            }
+            Form::Text => row.text(column, unescaped(string, &mut self.scratch)),
+            Form::Float => match non_finite(string.raw) {
                 Some(value) => row.float(column, value),
                 None => {
                     Err(row.wrong_type(column, "a string other than NaN, Infinity or -Infinity"))
                 }
             },
-            (Form::Int, Some(b'-' | b'0'..=b'9')) => {
-                let number = scan.number()?;
-                match number.to_int() {
-                    Some(value) => row.int(column, value),
-                    None if number.integer => Err(too_large(row, column, number)),
-                    None => row.float(column, number.to_float()),
-                }
-            }
-            (Form::Bool, Some(b't')) => {
-                scan.word("true")?;
-                row.boolean(column, true)
-            }
-            (Form::Bool, Some(b'f')) => {
-                scan.word("false")?;
-                row.boolean(column, false)
-            }
-            (Form::Time, Some(b'"')) => {
-                let string = scan.string("a string")?;
-                match Timestamp::parse(unescaped(string, &mut self.scratch)) {
-                    Ok(time) => row.time(time),
-                    Err(problem) => Err(row.error(column, FieldProblem::Time(problem))),
-                }
-            }
-            (Form::Time, Some(b'-' | b'0'..=b'9')) => match scan.number()?.to_int() {
-                Some(micros) => row.int(column, micros),
-                None => Err(row.wrong_type(column, "a fraction or a number beyond 64 bits")),
+            Form::Time => match Timestamp::parse(unescaped(string, &mut self.scratch)) {
+                Ok(time) => row.time(time),
+                Err(problem) => Err(row.error(column, FieldProblem::Time(problem))),
             },
-            _ => Err(row.wrong_type(column, json_type(scan.value(depth)?))),
-        })
+            _ => Err(row.wrong_type(column, "a string")),
+        }
     }
 
     #[cold]
     fn too_long(&self, row: &RowWriter<'_>, column: usize, value: &str) -> FieldError {
         let (bytes, max) = (value.len(), self.limits.value_bytes);
         row.error(column, FieldProblem::TooLong { bytes, max })
+    }
+}
+
+#[inline]
+fn write_number(
+    number: Number<'_>,
+    row: &mut RowWriter<'_>,
+    column: usize,
+    form: Form,
+) -> Result<(), FieldError> {
+    let whole = if form == Form::Float {
+        None
+    } else {
+        number.to_int()
+    };
+    match (form, whole) {
+        (Form::Float, _) => match number.to_float() {
+            value if value.is_finite() => row.float(column, value),
+            _ => Err(too_large(row, column, number)),
+        },
+        (Form::Int | Form::Time, Some(value)) => row.int(column, value),
+        (Form::Int, None) if number.integer => Err(too_large(row, column, number)),
+        (Form::Int, None) => row.float(column, number.to_float()),
+        (Form::Time, None) => Err(row.wrong_type(column, "a fraction or a number beyond 64 bits")),
+        _ => Err(row.wrong_type(column, "a number")),
     }
 }
 

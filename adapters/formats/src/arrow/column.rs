@@ -197,9 +197,8 @@ fn plain(array: &ArrayRef, room: &mut usize) -> Result<ArrayRef, Unfit> {
     downcast_dictionary_array!(
         array => {
             let values = array.values();
-            let length = |key: usize| text_length(values, key);
-            let keys = array.keys().iter().flatten();
-            let bytes = keys.map(|key| length(usize::try_from(key).unwrap_or_default())).sum();
+            let keys = (0..array.len()).filter_map(|row| array.key(row));
+            let bytes = keys.map(|key| text_length(values, key)).sum();
             take_room(room, bytes)?;
             let taken = arrow_select::take::take(values, array.keys(), None);
             Ok(taken.expect("keys were checked against the values, and the size against 32-bit offsets"))

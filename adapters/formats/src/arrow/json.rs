@@ -61,10 +61,7 @@ pub(super) fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) {
             object(members, out);
         }
         DataType::Dictionary(_, _) => downcast_dictionary_array!(
-            array => {
-                let key = array.keys().value(row);
-                write(array.values(), usize::try_from(key).unwrap_or_default(), out);
-            },
+            array => write(array.values(), array.key(row).unwrap_or_default(), out),
             _ => unreachable!("the type is that of a dictionary")
         ),
         _ => unreachable!("other types are refused with the schema"),
@@ -99,10 +96,7 @@ pub(super) fn is_null(array: &dyn Array, row: usize) -> bool {
         DataType::Null => true,
         _ if array.is_null(row) => true,
         DataType::Dictionary(_, _) => downcast_dictionary_array!(
-            array => {
-                let key = usize::try_from(array.keys().value(row)).unwrap_or_default();
-                array.values().is_null(key)
-            },
+            array => array.key(row).is_none_or(|key| array.values().is_null(key)),
             _ => unreachable!("the type is that of a dictionary")
         ),
         _ => false,

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, StringArray};
-use modelog_engine::batch::{EventBatch, RowWriter, Table, TableError};
+use modelog_engine::batch::{EventBatch, RowWriter, Table};
 use modelog_engine::event::schema::{self, FieldType};
 use modelog_engine::event::{FieldError, Kind, VALUE_BYTES_MAX};
 
@@ -267,13 +267,8 @@ impl<'o> Events<'o> {
             };
             (number, array)
         });
-        match Table::from_checked_arrays(self.kind, rows, arrays) {
-            Ok(table) => Some(table),
-            // Columns were made to the types and lengths of the fields; what is left is about rows.
-            Err(
-                TableError::Row { .. } | TableError::ColumnType { .. } | TableError::Length { .. },
-            ) => None,
-        }
+        // The columns have the types and lengths of their fields, so what is wrong is wrong with rows.
+        Table::from_checked_arrays(self.kind, rows, arrays).ok()
     }
 
     /// The events one by one; answers whether there was room for all.

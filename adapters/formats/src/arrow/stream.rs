@@ -213,10 +213,7 @@ impl<'b> Stream<'b> {
         if rows > body.len() {
             return Err(self.broken("a batch claims more rows than it has bytes"));
         }
-        let codec = match batch.compression() {
-            None => None,
-            Some(compression) => Some(compression.codec()),
-        };
+        let codec = batch.compression().map(|compression| compression.codec());
         let mut reader = BodyReader {
             nodes: batch.nodes().into_iter().flatten().collect(),
             buffers: batch.buffers().into_iter().flatten().collect(),

@@ -199,7 +199,7 @@ fn nested_type(field: arrow_ipc::Field<'_>, children: &[(String, Shape)]) -> Opt
                 _ => false,
             };
             let entries = Arc::new(Field::new(name, entries.array_type(), false));
-            sound.then(|| DataType::Map(entries, false))
+            sound.then_some(DataType::Map(entries, false))
         }
         _ => None,
     }

@@ -104,7 +104,7 @@ fn examples_are_read_in_every_layout() {
         examples()
     );
     for (line, event) in lines.iter().zip(examples()) {
-        assert_eq!(read(line, Format::Json), [event.clone()]);
+        assert_eq!(read(line, Format::Json), std::slice::from_ref(&event));
         assert_eq!(read(&format!("\n {line} \r\n\n"), Format::Json), [event]);
     }
     let windows = EXAMPLES.trim().replace('\n', "\r\n \t\r\n");
