@@ -1,7 +1,7 @@
 //! Which events a command is about, by the rules of `GET /v1/events`.
 
-use modelog_engine::batch::Row;
-use modelog_engine::event::{EntityKind, EntityRef, Kind, schema};
+use modelog_engine::batch;
+use modelog_engine::event::Kind;
 use modelog_engine::{Clock, SystemClock, Timestamp};
 
 use crate::client;
@@ -33,11 +33,15 @@ pub(crate) struct Span {
 }
 
 impl Filter {
-    /// Whether an event is meant. One of a kind that names no such thing is not.
-    pub(crate) fn takes(&self, row: Row<'_>) -> bool {
-        self.kind.is_none_or(|kind| kind == row.kind())
-            && names(row, "model", EntityKind::Model, self.model.as_deref())
-            && names(row, "run", EntityKind::Run, self.run.as_deref())
+    /// The same as the engine has it.
+    pub(crate) fn of_rows(&self, span: Span) -> batch::Filter {
+        batch::Filter {
+            kinds: self.kind.map(|kind| [kind].into_iter().collect()),
+            model: self.model.clone(),
+            run: self.run.clone(),
+            since: span.since,
+            to: span.until,
+        }
     }
 
     /// The same as parts of a query.
@@ -51,11 +55,6 @@ impl Filter {
 }
 
 impl Span {
-    pub(crate) fn takes(self, row: Row<'_>) -> bool {
-        let time = row.time();
-        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
-    }
-
     /// The same as parts of a query; the API's `until` is an offset.
     pub(crate) fn query(self) -> [(&'static str, Option<String>); 2] {
         [
@@ -69,19 +68,6 @@ impl Span {
 pub(crate) fn path(route: &str, filter: &Filter, span: Span) -> String {
     let parts = [&filter.query()[..], &span.query()[..]].concat();
     format!("{route}{}", client::query(&parts))
-}
-
-fn names(row: Row<'_>, field: &str, entity: EntityKind, wanted: Option<&str>) -> bool {
-    let Some(wanted) = wanted else { return true };
-    if let Some(column) = schema::find_column(row.kind(), field) {
-        return row.text(column) == Some(wanted);
-    }
-    let reference = schema::find_column(row.kind(), "entity")
-        .and_then(|column| row.text(column)?.parse::<EntityRef>().ok());
-    reference.is_some_and(|reference| {
-        (reference.kind == entity && reference.name == wanted)
-            || (entity == EntityKind::Model && reference.parent.as_deref() == Some(wanted))
-    })
 }
 
 /// A time as people give it.

@@ -10,7 +10,7 @@ use reqwest::Method;
 use crate::client::{Client, ServerError, query};
 use crate::config::Settings;
 use crate::exit::Failed;
-use crate::filter::Filter;
+use crate::filter::{Filter, Span};
 use crate::place::{self, Place, Reach};
 
 /// How long a follower waits for a server to come back, in all.
@@ -61,6 +61,7 @@ async fn print(settings: &Settings, args: &TailArgs) -> Result<()> {
     let mut reader = engine.reader(Offset(from));
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut line = Vec::new();
+    let wanted = args.filter.of_rows(Span::default());
     loop {
         let batches = reader.read(READ_BYTES)?;
         if batches.is_empty() {
@@ -68,9 +69,9 @@ async fn print(settings: &Settings, args: &TailArgs) -> Result<()> {
         }
         for batch in batches {
             for row in batch.in_order() {
-                if row.offset().0 >= from && args.filter.takes(row) {
+                if row.offset().0 >= from && wanted.takes(row) {
                     line.clear();
-                    row.write_json(&mut line);
+                    row.write_json_line(&mut line);
                     line.push(b'\n');
                     out.write_all(&line)?;
                 }

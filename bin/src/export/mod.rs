@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use arrow_ipc::reader::StreamDecoder;
 use indicatif::ProgressBar;
-use modelog_engine::batch::LoggedBatch;
+use modelog_engine::batch::{self, LoggedBatch};
 use modelog_engine::event::{Kind, schema};
 use modelog_engine::{Engine, Offset};
 use reqwest::Method;
@@ -63,6 +63,8 @@ pub(crate) struct ExportArgs {
 struct Job {
     filter: Filter,
     span: Span,
+    /// Both, as rows are asked.
+    wanted: batch::Filter,
     /// The kind of a CSV file; NDJSON has none.
     table: Option<Kind>,
     out: Output,
@@ -90,6 +92,7 @@ pub(crate) async fn run(settings: &Settings, args: ExportArgs) -> Result<()> {
     };
     let mut job = Job {
         out: Output::open(&args.out)?,
+        wanted: args.filter.of_rows(args.span),
         filter: args.filter,
         span: args.span,
         table,
@@ -141,9 +144,9 @@ impl Job {
     fn lines(&mut self, batch: &Arc<LoggedBatch>) -> io::Result<()> {
         let mut line = Vec::new();
         for row in batch.in_order() {
-            if self.filter.takes(row) && self.span.takes(row) {
+            if self.wanted.takes(row) {
                 line.clear();
-                row.write_json(&mut line);
+                row.write_json_line(&mut line);
                 line.push(b'\n');
                 self.out.write_all(&line)?;
                 self.written += 1;
@@ -159,7 +162,7 @@ impl Job {
         let record = table.to_record_batch(batch.first_offset, batch.append_time);
         let mut line = Vec::new();
         for (at, row) in batch.rows_of(table).enumerate() {
-            if self.filter.takes(row) && self.span.takes(row) {
+            if self.wanted.takes(row) {
                 line.clear();
                 csv::row(&record, at, &mut line)?;
                 self.out.write_all(&line)?;

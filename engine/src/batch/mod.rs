@@ -10,6 +10,7 @@
 
 mod builder;
 mod column;
+mod filter;
 mod identity;
 mod row;
 mod table;
@@ -17,6 +18,7 @@ mod table;
 pub(crate) mod tests;
 
 pub use builder::{EventBatchBuilder, RowWriter};
+pub use filter::{Filter, KindFilter, Kinds};
 pub use identity::Identity;
 pub use row::{Row, non_finite};
 pub use table::{Booleans, Bytes, Floats, Ints, Table, TableError, Text, Times};

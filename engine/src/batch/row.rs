@@ -120,6 +120,20 @@ impl<'a> Row<'a> {
     }
 }
 
+impl Row<'_> {
+    /// Appends the event as [`write_json`](Self::write_json) does, on one line: a line break between the tokens of a JSON
+    /// field, which is never part of a value, becomes a blank. No line break is added at the end.
+    pub fn write_json_line(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.write_json(out);
+        for byte in &mut out[start..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+    }
+}
+
 /// Appends `,"name":value` for every field that has a value; the time only if there is one.
 pub(super) fn write_fields(table: &Table, row: usize, time: Option<Timestamp>, out: &mut Vec<u8>) {
     for (column, field) in schema::fields(table.kind()).enumerate().skip(1) {

@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
-use modelog_engine::batch::LoggedBatch;
+use modelog_engine::batch::{Filter, LoggedBatch};
 use modelog_engine::event::{Kind, schema};
 use modelog_engine::{LogError, Offset};
 
 use super::feed::{Feed, Next, STEP_BYTES, Step};
-use super::filter::Filter;
 use crate::problem::Problem;
 
 /// Rows of a record batch at most, and rows collected from small frames before one is made.

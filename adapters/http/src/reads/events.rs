@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use super::answer::{ARROW, ArrowStream, NotAcceptable, choose, respond};
 use super::arrow_events::{ArrowEvents, ArrowEventsError};
-use super::feed::{Events, Feed, Step, elsewhere, write_line};
+use super::feed::{Events, Feed, Step, elsewhere};
 use super::fresh::OFFSET;
 use super::log_parameters::Stretch;
 use super::parameters::Asked;
@@ -124,7 +124,7 @@ impl Source {
                 Self::Lines(events) => {
                     let mut piece = Vec::new();
                     let step = events.step(&mut piece, &|row, _, out| {
-                        write_line(row, out);
+                        row.write_json_line(out);
                         out.push(b'\n');
                     })?;
                     (piece, step)

@@ -16,10 +16,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use modelog_engine::batch::{LoggedBatch, Row};
+use modelog_engine::batch::{Filter, LoggedBatch, Row};
 use modelog_engine::{LogError, LogReader, Offset};
-
-use super::filter::Filter;
 
 /// How much of the log is read at a time, in bytes.
 pub(super) const READ_BYTES: usize = 512 << 10;
@@ -266,19 +264,5 @@ pub(super) async fn elsewhere<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(LogError::Closed),
         },
-    }
-}
-
-/// Writes an event as one line of JSON, without the line's end.
-///
-/// JSON fields keep their bytes, with one exception that a line demands: a line break between the tokens of a field,
-/// which is never part of a value, becomes a blank.
-pub(super) fn write_line(row: Row<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    row.write_json(out);
-    for byte in &mut out[start..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
     }
 }

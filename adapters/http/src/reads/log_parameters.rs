@@ -1,9 +1,9 @@
 //! What can be asked of the log, and what it means.
 
+use modelog_engine::batch::{Filter, Kinds};
 use modelog_engine::event::Kind;
 use modelog_engine::{Offset, Timestamp};
 
-use super::filter::{Filter, Kinds};
 use super::parameters::{Parameters, time};
 use super::position::Start;
 use crate::problem::Problem;

@@ -18,7 +18,6 @@ mod columns;
 mod entities;
 mod events;
 mod feed;
-mod filter;
 mod fresh;
 mod log_parameters;
 mod parameters;

@@ -29,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answer::respond;
-use super::feed::{Events, Feed, Step, write_line};
+use super::feed::{Events, Feed, Step};
 use super::log_parameters::Following;
 use super::parameters::Asked;
 use super::position::{Lost, Position, Start};
@@ -189,7 +189,7 @@ fn write_event(row: Row<'_>, after: Position, out: &mut Vec<u8>) {
     let mut id = String::new();
     write!(id, "id: {after}\ndata: ").expect("a string takes all text");
     out.extend_from_slice(id.as_bytes());
-    write_line(row, out);
+    row.write_json_line(out);
     out.extend_from_slice(b"\n\n");
 }
 
@@ -211,7 +211,7 @@ mod tests {
     use modelog_engine::{Engine, Offset};
 
     use super::*;
-    use crate::reads::filter::Filter;
+    use modelog_engine::batch::Filter;
 
     fn stream(
         engine: &Engine,

@@ -76,6 +76,26 @@ fn what_is_exported_can_be_imported_again() {
 }
 
 #[test]
+fn an_event_is_a_line_whatever_its_json_looked_like() {
+    let home = Home::new();
+    let event =
+        json!({"type": "EventLogged", "name": "deployed", "data": {"a": [1, 2], "b": "x\ny"}});
+    home.write(
+        "events.json",
+        serde_json::to_string_pretty(&[event]).unwrap(),
+    );
+    home.run(&["import", "events.json"]).ok();
+    for command in [&["export"][..], &["tail", "--from", "0"]] {
+        let lines = home.run(command).ok().out;
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert_eq!(
+            parse_lines(&lines)[0]["data"],
+            json!({"a": [1, 2], "b": "x\ny"})
+        );
+    }
+}
+
+#[test]
 fn exports_through_a_server_are_the_same_to_the_byte() {
     let home = Home::new();
     home.write("events.ndjson", ndjson(&everything()));

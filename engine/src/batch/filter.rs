@@ -1,12 +1,12 @@
 //! Which events of the log a reader wants.
 
-use modelog_engine::Timestamp;
-use modelog_engine::batch::{Row, Table};
-use modelog_engine::event::{EntityKind, EntityRef, Kind, schema};
+use super::{Row, Table};
+use crate::Timestamp;
+use crate::event::{EntityKind, EntityRef, Kind, schema};
 
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kinds(u32);
+pub struct Kinds(u32);
 
 impl Kinds {
     fn has(self, kind: Kind) -> bool {
@@ -26,16 +26,17 @@ impl FromIterator<Kind> for Kinds {
 
 /// What an event must be to be shown. A condition that is absent holds for every event.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Filter {
-    pub(super) kinds: Option<Kinds>,
+pub struct Filter {
+    /// Events of these kinds.
+    pub kinds: Option<Kinds>,
     /// Events that name this model, also as part of a reference to it or to one of its versions.
-    pub(super) model: Option<String>,
+    pub model: Option<String>,
     /// Events that name this run.
-    pub(super) run: Option<String>,
+    pub run: Option<String>,
     /// Event time, inclusive.
-    pub(super) since: Option<Timestamp>,
+    pub since: Option<Timestamp>,
     /// Event time, exclusive.
-    pub(super) to: Option<Timestamp>,
+    pub to: Option<Timestamp>,
 }
 
 /// Where a kind names a model or a run.
@@ -70,7 +71,7 @@ impl Mention {
 
 /// A filter as it applies to the events of one kind.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct KindFilter<'a> {
+pub struct KindFilter<'a> {
     model: Option<(Mention, &'a str)>,
     run: Option<(Mention, &'a str)>,
     since: Option<Timestamp>,
@@ -78,8 +79,16 @@ pub(super) struct KindFilter<'a> {
 }
 
 impl Filter {
+    /// Whether an event is wanted. For many, [`on`](Self::on) looks up once what depends on the kind.
+    #[must_use]
+    pub fn takes(&self, row: Row<'_>) -> bool {
+        self.on(row.place().0)
+            .is_some_and(|filter| filter.takes(row))
+    }
+
     /// The filter for the rows of a table; none if no row of its kind can be wanted.
-    pub(super) fn on(&self, table: &Table) -> Option<KindFilter<'_>> {
+    #[must_use]
+    pub fn on(&self, table: &Table) -> Option<KindFilter<'_>> {
         let kind = table.kind();
         if self.kinds.is_some_and(|kinds| !kinds.has(kind)) {
             return None;
@@ -107,7 +116,8 @@ fn mention<'a>(
 
 impl KindFilter<'_> {
     /// Whether the event is wanted.
-    pub(super) fn takes(&self, row: Row<'_>) -> bool {
+    #[must_use]
+    pub fn takes(&self, row: Row<'_>) -> bool {
         let named = |wanted: Option<(Mention, &str)>, entity| {
             wanted.is_none_or(|(mention, name)| mention.names(row, entity, name))
         };
