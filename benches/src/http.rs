@@ -221,3 +221,18 @@ async fn sqlite_has_all(client: &Client, server: &Server) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_body_arrives_once() {
+        let bodies = Arc::new(corpus::ndjson(Naming::PredictionId, 1, 1_000, 90));
+        let client = client().unwrap();
+        assert!(to_sink(&client, &bodies).await.unwrap() > 0.0);
+        let sink = Sink::start().await.unwrap();
+        let error = get(&client, &format!("{}nothing", sink.url())).await;
+        assert!(error.unwrap_err().to_string().contains("404"));
+    }
+}

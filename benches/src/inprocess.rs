@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::corpus::{self, Body, Naming};
 use crate::measure::{Figure, Stopwatch, in_turns};
 use crate::memory::{Process, Watch};
-use crate::report::{Mark, Report, Row};
+use crate::report::{Mark, Row};
 use crate::{Options, Size, limits};
 
 /// Threads of ours and of the limit.
@@ -30,17 +30,17 @@ const ARROW_EVENTS: usize = 8_192;
 pub(crate) fn json(
     options: &Options,
     size: Size,
+    start: MemoryAtStart,
     progress: &mut dyn FnMut(&str),
-    report: &mut Report,
-) -> Result<()> {
+) -> Result<Vec<Row>> {
     progress("NDJSON → durable, in process");
+    let memory = Watch::start(Process::this());
     let bodies = Arc::new(corpus::ndjson(
         Naming::PredictionId,
         1,
         size.events,
         JSON_EVENTS,
     ));
-    let memory = Memory::here()?;
     let parse = |bodies: &[Body]| {
         let watch = Stopwatch::start();
         limits::parse(bodies, THREADS)?;
@@ -51,14 +51,12 @@ pub(crate) fn json(
         || append(options, &bodies, Format::Ndjson),
         || parse(&bodies),
     )?;
-    report.rows.push(
+    let mut rows = vec![
         Row::new("NDJSON → durable, in process, 2 threads", "events/s", ours)
             .beside(PARSING, limit)
             .mark(Mark::RatioAtLeast(0.4)),
-    );
-    report
-        .rows
-        .push(memory.row("  memory meanwhile, beyond the corpus"));
+        start.row(&memory, &bodies),
+    ];
     drop(bodies);
     let bodies = Arc::new(corpus::ndjson(Naming::EventId, 1, size.events, JSON_EVENTS));
     let (ours, limit) = in_turns(
@@ -66,24 +64,24 @@ pub(crate) fn json(
         || append(options, &bodies, Format::Ndjson),
         || parse(&bodies),
     )?;
-    report.rows.push(
+    rows.push(
         Row::new("  the same with `id`: repeats recognised", "events/s", ours)
             .beside(PARSING, limit),
     );
-    Ok(())
+    Ok(rows)
 }
 
 /// Arrow beside the disk.
 pub(crate) fn arrow(
     options: &Options,
     size: Size,
+    start: MemoryAtStart,
     progress: &mut dyn FnMut(&str),
-    report: &mut Report,
-) -> Result<()> {
+) -> Result<Vec<Row>> {
     progress("Arrow → durable, in process");
+    let memory = Watch::start(Process::this());
     let bodies = Arc::new(corpus::arrow(2, size.events, ARROW_EVENTS)?);
-    let megabytes = bodies.iter().map(|body| body.bytes.len()).sum::<usize>() as f64 / 1e6;
-    let memory = Memory::here()?;
+    let megabytes = bytes_of(&bodies) as f64 / 1e6;
     let (ours, limit) = in_turns(
         size.repetitions,
         || append(options, &bodies, Format::Arrow),
@@ -93,19 +91,14 @@ pub(crate) fn arrow(
             Ok(watch.rate(size.events))
         },
     )?;
-    report.rows.push(
+    let bytes = |figure: Figure| figure.scaled(megabytes / size.events as f64);
+    Ok(vec![
         Row::new("Arrow → durable, in process, 2 threads", "events/s", ours)
             .beside("writing and syncing the same bytes", limit)
             .mark(Mark::RatioAtLeast(0.5)),
-    );
-    let bytes = |figure: Figure| figure.scaled(megabytes / size.events as f64);
-    report
-        .rows
-        .push(Row::new("  the same in bytes", "MB/s", bytes(ours)).beside("", bytes(limit)));
-    report
-        .rows
-        .push(memory.row("  memory meanwhile, beyond the corpus"));
-    Ok(())
+        Row::new("  the same in bytes", "MB/s", bytes(ours)).beside("", bytes(limit)),
+        start.row(&memory, &bodies),
+    ])
 }
 
 /// Appends all bodies to a new log; answers events per second.
@@ -163,24 +156,25 @@ pub(crate) fn new_directory(under: &Path) -> Result<tempfile::TempDir> {
         .with_context(|| format!("creating a directory in {}", under.display()))
 }
 
-/// Memory of this process, beyond what it had when the corpus was made.
-struct Memory {
-    before: u64,
-    watch: Watch,
+fn bytes_of(bodies: &[Body]) -> usize {
+    bodies.iter().map(|body| body.bytes.len()).sum()
 }
 
-impl Memory {
-    fn here() -> Result<Self> {
-        let process = Process::this();
-        Ok(Self {
-            before: process.anonymous_bytes()?,
-            watch: Watch::start(process),
-        })
+/// Anonymous memory of this process before anything was measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryAtStart(u64);
+
+impl MemoryAtStart {
+    pub(crate) fn now() -> Result<Self> {
+        Process::this().anonymous_bytes().map(Self)
     }
 
-    fn row(&self, what: &str) -> Row {
-        let grown = self.watch.peak().saturating_sub(self.before);
-        memory_row(what, grown)
+    /// The peak, without what was there at the start and the bytes of the corpus. What the allocator keeps of earlier
+    /// rows counts.
+    fn row(self, memory: &Watch, corpus: &[Body]) -> Row {
+        let given = self.0 + bytes_of(corpus) as u64;
+        let grown = memory.peak().saturating_sub(given);
+        memory_row("  memory meanwhile, beyond the corpus", grown)
     }
 }
 
@@ -188,4 +182,38 @@ impl Memory {
 pub(crate) fn memory_row(what: &str, bytes: u64) -> Row {
     let figure = Figure::of(vec![bytes as f64 / f64::from(1 << 20)]);
     Row::new(what, "MiB", figure).mark(Mark::AtMost(300.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_measured_and_leave_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            program: "not needed".into(),
+            directory: directory.path().to_owned(),
+            quick: true,
+        };
+        let size = Size {
+            events: 5_000,
+            repetitions: 2,
+            servers: 0,
+            gets: 0,
+        };
+        let start = MemoryAtStart::now().unwrap();
+        let mut said = Vec::new();
+        let mut progress = |what: &str| said.push(what.to_owned());
+        let mut rows = arrow(&options, size, start, &mut progress).unwrap();
+        rows.extend(json(&options, size, start, &mut progress).unwrap());
+        assert_eq!(said.len(), 2);
+        for row in rows.iter().filter(|row| row.unit != "MiB") {
+            let limit = row.limit.as_ref().unwrap();
+            assert!(row.figure.least > 0.0 && limit.ratio > 0.0, "{row:?}");
+        }
+        let marked = rows.iter().filter(|row| row.mark.is_some());
+        assert_eq!(marked.count(), 4);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
 }
