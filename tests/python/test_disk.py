@@ -1,0 +1,142 @@
+"""The real program on real disks that fill up and fail. Mounts a file system of its own: run as root."""
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import Server, binary, caught_up, ndjson
+
+
+def prediction(id: str, size: int = 1) -> dict:
+    return {"type": "PredictionLogged", "id": id, "model": "m", "version": "v", "output": random.Random(id).randbytes(size).hex()}
+
+
+def logged(server: Server) -> list[str]:
+    return [json.loads(line)["id"] for line in server.get("/v1/events").text.splitlines()]
+
+
+def verified(data: Path) -> None:
+    done = subprocess.run([binary(), "verify", "--data", str(data)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def use_up(ballast: Path) -> None:
+    """Takes all space there is."""
+    file = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        while True:
+            os.write(file, bytes(4096))
+    except OSError as error:
+        assert error.strerror == "No space left on device"
+    finally:
+        os.close(file)
+
+
+def post_until_refused(server: Server, name: str) -> list[str]:
+    taken = []
+    for number in range(1000):
+        ids = [f"{name}-{number}-{at}" for at in range(100)]
+        answer = server.post(ndjson(*[prediction(id, 500) for id in ids]))
+        if answer.status_code != 200:
+            assert (answer.status_code, answer.json()["code"]) == (503, "disk_full"), answer.text
+            assert int(answer.headers["retry-after"]) > 0
+            return taken
+        taken += ids
+    raise AssertionError("the disk never became full")
+
+
+def test_a_disk_fills_up_and_is_given_space(small_disk, monkeypatch):
+    monkeypatch.setenv("MODELOG_LOG__RESERVE_BYTES", "4MiB")
+    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "16MiB")
+    ballast = small_disk / "ballast"
+    # The tables take more than the log: there must be room for what they lack.
+    ballast.write_bytes(bytes(64 << 20))
+    server = Server(small_disk / "data").start()
+    try:
+        taken = post_until_refused(server, "filling")
+        assert len(taken) > 0
+        # Nor is there any space for the tables now.
+        use_up(ballast)
+        assert server.post(ndjson(prediction("refused"))).status_code == 503
+        ready = server.get("/readyz")
+        assert (ready.status_code, ready.json()["code"]) == (503, "disk_full")
+        assert "retry-after" in ready.headers
+        assert server.get("/healthz").status_code == 200
+        assert 0 < server.json("/v1/stats")["events"] <= len(taken)
+        assert server.json("/v1/models?at_least=0")["items"][0]["model"] == "m"
+        assert logged(server) == taken
+
+        ballast.unlink()
+        assert server.get("/readyz").status_code == 200
+        answer = server.post(ndjson(prediction("after")))
+        assert answer.status_code == 200, answer.text
+        taken.append("after")
+        caught_up(server)
+        server.kill()
+        server.start()
+        assert logged(server) == taken
+        caught_up(server)
+        assert server.json("/v1/models/m/versions/v/stats")["predictions"] == len(taken)
+        assert server.stop() == 0
+        verified(server.data)
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+def failing(tmp_path: Path, segment: Path, call: str, error: str, nth: int) -> str:
+    """The program, whose n-th call of each thread on the segment fails."""
+    script = tmp_path / "failing"
+    inject = f"-e trace={call} -e inject={call}:error={error}:when={nth}"
+    trace = f"strace -D -f -qq -o {tmp_path}/trace -P {segment} {inject}"
+    script.write_text(f'#!/bin/sh\nexec {trace} {binary()} "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.mark.parametrize(("call", "error"), [("fdatasync", "EIO"), ("fdatasync", "ENOSPC"), ("pwrite64", "EIO")])
+def test_a_failed_write_poisons_until_the_restart(tmp_path, call, error):
+    server = Server(tmp_path / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        segment = server.data / "log" / f"{0:020}-{0:06}.seg"
+        patch.setenv("MODELOG_BIN", failing(tmp_path, segment, call, error, 20))
+        server.start()
+    try:
+        ids = [f"e-{number}" for number in range(40)]
+        answers = {id: server.post(ndjson(prediction(id))) for id in ids}
+        codes = [answer.json().get("code", "taken") for answer in answers.values()]
+        taken = [id for id, answer in answers.items() if answer.status_code == 200]
+        assert 0 < len(taken) < 40
+        assert codes == ["taken"] * len(taken) + ["outcome_unknown"] + ["poisoned"] * (39 - len(taken))
+        ready = server.get("/readyz")
+        assert (ready.status_code, ready.json()["code"]) == (503, "poisoned")
+        assert "modelog_log_poisoned 1" in server.get("/metrics").text.splitlines()
+        assert logged(server) == taken
+        caught_up(server)
+        server.stop()
+
+        server.start()
+        recovered = logged(server)
+        assert recovered in (taken, ids[: len(taken) + 1]), "the unknown one may be there"
+        # What a client does: it sends again what was not acknowledged.
+        again = server.post(ndjson(*[prediction(id) for id in ids[len(taken) :]]))
+        assert again.status_code == 200, again.text
+        assert sorted(logged(server)) == sorted(ids)
+        assert server.stop() == 0
+        verified(server.data)
+    finally:
+        if server.process.poll() is None:
+            server.kill()
