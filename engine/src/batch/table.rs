@@ -151,6 +151,7 @@ impl Table {
                 continue;
             };
             if field.presence == Presence::Required
+                && array.null_count() > 0
                 && let Some(row) = (0..self.rows).find(|row| array.is_null(*row))
             {
                 return Err(at_row(row, column)(FieldProblem::Missing));

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 
 use super::version::LabelFacts;
 use crate::log::{Malformed, Reader, put_u32, put_u64};
@@ -101,13 +101,21 @@ impl Window {
     /// The entry of a prediction, new if need be. A model of 0 stands for any; an entry without a model is anyone's.
     pub(super) fn entry(&mut self, id: u64, model: u64) -> &mut Entry {
         let (ring, first) = (&self.ring, self.first);
+        let at = |serial: &u64| &ring[(*serial - first) as usize];
         let fits = |serial: &u64| {
-            let entry = &ring[(*serial - first) as usize];
+            let entry = at(serial);
             entry.id == id && (entry.model == model || model == 0 || entry.model == 0)
         };
-        let serial = match self.index.find(id, fits) {
-            Some(serial) => *serial,
-            None => self.push(Entry::new(id, model)),
+        let next = first + ring.len() as u64;
+        // One look-up finds the entry or the place for it.
+        let serial = match self.index.entry(id, fits, |serial| at(serial).id) {
+            hash_table::Entry::Occupied(known) => *known.get(),
+            hash_table::Entry::Vacant(place) => {
+                place.insert(next);
+                self.ring.push_back(Entry::new(id, model));
+                self.evict();
+                next
+            }
         };
         let entry = &mut self.ring[(serial - self.first) as usize];
         if entry.model == 0 {
@@ -116,8 +124,9 @@ impl Window {
         entry
     }
 
-    fn push(&mut self, entry: Entry) -> u64 {
-        while self.ring.len() >= self.capacity {
+    /// Lets the oldest entries go until there is room for no more than there may be.
+    fn evict(&mut self) {
+        while self.ring.len() > self.capacity {
             if let Some(oldest) = self.ring.pop_front() {
                 let serial = self.first;
                 if let Ok(found) = self.index.find_entry(oldest.id, |known| *known == serial) {
@@ -126,13 +135,16 @@ impl Window {
                 self.first += 1;
             }
         }
-        let serial = self.first + self.ring.len() as u64;
-        let id = entry.id;
+    }
+
+    /// Puts back an entry of a snapshot.
+    fn push(&mut self, entry: Entry) {
+        let (id, serial) = (entry.id, self.first + self.ring.len() as u64);
         self.ring.push_back(entry);
         let (ring, first) = (&self.ring, self.first);
         self.index
             .insert_unique(id, serial, |serial| ring[(*serial - first) as usize].id);
-        serial
+        self.evict();
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
