@@ -3,8 +3,9 @@
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use utoipa::OpenApi;
-use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self, RefOr, Required};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::AppState;
@@ -65,7 +66,10 @@ pub fn openapi() -> String {
     let mut api = described().into_openapi();
     writes::add_schemas(&mut api);
     env!("CARGO_PKG_VERSION").clone_into(&mut api.info.version);
-    describe_answers(&mut api);
+    for operation in operations(&mut api) {
+        describe_answers(operation);
+        describe_body(operation);
+    }
     let bearer = SecurityScheme::Http(
         HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
@@ -83,9 +87,8 @@ pub fn openapi() -> String {
     api.to_pretty_json().expect("a description has a JSON form")
 }
 
-/// Gives every answer the description that OpenAPI asks for: where its route has none, what the route does.
-fn describe_answers(api: &mut utoipa::openapi::OpenApi) {
-    let operations = api.paths.paths.values_mut().flat_map(|path| {
+fn operations(api: &mut openapi::OpenApi) -> impl Iterator<Item = &mut Operation> {
+    api.paths.paths.values_mut().flat_map(|path| {
         let methods = [
             &mut path.get,
             &mut path.put,
@@ -94,15 +97,30 @@ fn describe_answers(api: &mut utoipa::openapi::OpenApi) {
             &mut path.patch,
         ];
         methods.into_iter().flatten()
-    });
-    for operation in operations {
-        let summary = operation.summary.as_deref().unwrap_or_default();
-        for answer in operation.responses.responses.values_mut() {
-            if let RefOr::T(answer) = answer
-                && answer.description.is_empty()
-            {
-                summary.clone_into(&mut answer.description);
-            }
+    })
+}
+
+/// Gives every answer the description that OpenAPI asks for: where its route has none, what the route does.
+fn describe_answers(operation: &mut Operation) {
+    let summary = operation.summary.as_deref().unwrap_or_default();
+    for answer in operation.responses.responses.values_mut() {
+        if let RefOr::T(answer) = answer
+            && answer.description.is_empty()
+        {
+            summary.clone_into(&mut answer.description);
         }
+    }
+}
+
+/// A body is needed where one is described, save where the route is named here. OpenAPI presumes the contrary.
+fn describe_body(operation: &mut Operation) {
+    let needed = operation.operation_id.as_deref() != Some("finish_run");
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        let required = if needed {
+            Required::True
+        } else {
+            Required::False
+        };
+        body.required = Some(required);
     }
 }

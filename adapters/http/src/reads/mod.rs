@@ -28,6 +28,8 @@ mod projections;
 mod series;
 mod tail;
 
+pub(crate) use parameters::By;
+
 use axum::middleware::from_fn;
 use utoipa_axum::router::OpenApiRouter;
 

@@ -70,7 +70,7 @@ impl Parameters for Nothing {
 /// How path parts name entities.
 #[derive(Clone, Copy, Debug, utoipa::ToSchema)]
 #[schema(rename_all = "snake_case")]
-pub(super) enum By {
+pub(crate) enum By {
     Name,
     Id,
 }
@@ -320,7 +320,7 @@ pub(super) struct Points {
     to_step: Option<i64>,
     /// Points at most: beyond, first, last, lowest and highest of every bucket are kept.
     #[param(minimum = 1)]
-    max_points: Option<u32>,
+    max_points: Option<u64>,
 }
 
 impl Points {
@@ -329,7 +329,10 @@ impl Points {
             split: self.split,
             from_step: self.from_step,
             to_step: self.to_step,
-            max_points: self.max_points,
+            // More than there can be in an answer: all of them.
+            max_points: self
+                .max_points
+                .map(|points| u32::try_from(points).unwrap_or(u32::MAX)),
         }
     }
 }

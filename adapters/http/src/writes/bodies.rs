@@ -30,7 +30,7 @@ const BODIES: &[(&str, Kind, &[&str], bool)] = &[
         &["model", "version"],
         true,
     ),
-    ("NewFinish", Kind::RunFinished, &["run", "status"], false),
+    ("NewFinish", Kind::RunFinished, &["run"], false),
     ("NewPredictions", Kind::PredictionLogged, &[], true),
     ("NewFeedback", Kind::FeedbackLogged, &[], true),
     (

@@ -15,6 +15,7 @@ use super::{Expect, Write};
 use crate::codes::Code;
 use crate::path::Path;
 use crate::problem::{Missing, Problem, Problems, WriteProblems};
+use crate::reads::By;
 use crate::state::AppState;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -95,7 +96,7 @@ impl Write<'_> {
     params(
         ("model" = String, Path, description = "The model's name."),
         ("alias" = String, Path, description = "The alias's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -126,7 +127,7 @@ async fn set_alias(
     params(
         ("model" = String, Path, description = "The model's name."),
         ("alias" = String, Path, description = "The alias's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -159,7 +160,7 @@ async fn remove_alias(
     tag = "write",
     params(
         ("model" = String, Path, description = "The model's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -190,7 +191,7 @@ async fn tag_model(
     params(
         ("model" = String, Path, description = "The model's name."),
         ("version" = String, Path, description = "The version's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -220,7 +221,7 @@ async fn tag_version(
     tag = "write",
     params(
         ("dataset" = String, Path, description = "The dataset's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -250,7 +251,7 @@ async fn tag_dataset(
     tag = "write",
     params(
         ("experiment" = String, Path, description = "The experiment's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -280,7 +281,7 @@ async fn tag_experiment(
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),

@@ -19,6 +19,7 @@ use super::{Expect, Write, json_text};
 use crate::codes::Code;
 use crate::path::Path;
 use crate::problem::{Problem, Problems, WriteProblems};
+use crate::reads::By;
 use crate::state::AppState;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -307,7 +308,7 @@ async fn create_model(
     tag = "write",
     params(
         ("model" = String, Path, description = "The model's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("on_conflict" = Option<String>, Query, description = "`refuse` (default) or `merge`."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),

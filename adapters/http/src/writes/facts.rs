@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use super::{Expect, Write, json_text};
 use crate::path::Path;
 use crate::problem::{Problem, Problems, WriteProblems};
+use crate::reads::By;
 use crate::state::AppState;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -123,7 +124,7 @@ impl Write<'_> {
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -159,7 +160,7 @@ async fn log_params(
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -196,7 +197,7 @@ async fn log_run_metrics(
     params(
         ("model" = String, Path, description = "The model's name."),
         ("version" = String, Path, description = "The version's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -232,7 +233,7 @@ async fn log_version_metrics(
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -269,7 +270,7 @@ async fn log_run_artifacts(
     params(
         ("model" = String, Path, description = "The model's name."),
         ("version" = String, Path, description = "The version's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
@@ -305,7 +306,7 @@ async fn log_version_artifacts(
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown fields."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),

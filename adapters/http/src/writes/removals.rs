@@ -10,6 +10,7 @@ use super::Write;
 use super::changes::Changed;
 use crate::path::Path;
 use crate::problem::{Missing, Problem, Problems, WriteProblems};
+use crate::reads::By;
 use crate::state::AppState;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -47,7 +48,7 @@ impl Write<'_> {
     tag = "write",
     params(
         ("model" = String, Path, description = "The model's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -75,7 +76,7 @@ async fn delete_model(
     tag = "write",
     params(
         ("model" = String, Path, description = "The model's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -104,7 +105,7 @@ async fn restore_model(
     params(
         ("model" = String, Path, description = "The model's name."),
         ("version" = String, Path, description = "The version's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -133,7 +134,7 @@ async fn delete_version(
     params(
         ("model" = String, Path, description = "The model's name."),
         ("version" = String, Path, description = "The version's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -161,7 +162,7 @@ async fn restore_version(
     tag = "write",
     params(
         ("dataset" = String, Path, description = "The dataset's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -189,7 +190,7 @@ async fn delete_dataset(
     tag = "write",
     params(
         ("dataset" = String, Path, description = "The dataset's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -217,7 +218,7 @@ async fn restore_dataset(
     tag = "write",
     params(
         ("experiment" = String, Path, description = "The experiment's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -245,7 +246,7 @@ async fn delete_experiment(
     tag = "write",
     params(
         ("experiment" = String, Path, description = "The experiment's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -273,7 +274,7 @@ async fn restore_experiment(
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(
@@ -301,7 +302,7 @@ async fn delete_run(
     tag = "write",
     params(
         ("run" = String, Path, description = "The run's name."),
-        ("by" = Option<String>, Query, description = "`id`: the path holds ids."),
+        ("by" = inline(Option<By>), Query, description = "`id`: the path holds ids."),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeat gets the first answer again."),
     ),
     responses(

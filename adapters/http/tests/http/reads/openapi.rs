@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::{Reply, Site};
 
@@ -242,6 +242,66 @@ async fn the_description_is_whole() {
             assert!(parameter["description"].is_string(), "{route}: {parameter}");
             assert!(parameter["schema"].is_object(), "{route}: {parameter}");
         }
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_needed_are_described_as_such() {
+    let (site, api) = described().await;
+    let mut optional = Vec::new();
+    for (route, path) in api["paths"].as_object().unwrap() {
+        for (method, operation) in path.as_object().unwrap() {
+            if operation["requestBody"].is_null() {
+                continue;
+            }
+            let verb = method.to_uppercase().parse().unwrap();
+            let url = format!("{}{}", site.base, filled(route));
+            let reply = site.client.request(verb, url).send().await.unwrap();
+            let taken = reply.status().is_success();
+            let needed = operation["requestBody"]["required"] == true;
+            assert_eq!(taken, !needed, "{method} {route} without a body");
+            if !needed {
+                optional.push(route.as_str());
+            }
+        }
+    }
+    assert_eq!(optional, ["/v1/runs/{run}/finish"]);
+    let required = &api["components"]["schemas"]["NewFinish"]["required"];
+    assert_eq!(
+        required,
+        &json!(["status"]),
+        "a body that is there needs it"
+    );
+}
+
+#[tokio::test]
+async fn any_number_of_points_may_be_asked_for() {
+    let (site, api) = described().await;
+    let path = "/v1/runs/x/metrics/x";
+    for number in ["1", "4294967295", "4294967296", "18446744073709551615"] {
+        let series = site.json(&format!("{path}?max_points={number}")).await;
+        assert_eq!(series["points"].as_array().unwrap().len(), 1, "{number}");
+    }
+    let parameters = &api["paths"]["/v1/runs/{run}/metrics/{name}"]["get"]["parameters"];
+    let points = parameters.as_array().unwrap().iter();
+    let points = points.filter(|parameter| parameter["name"] == "max_points");
+    let formats: Vec<_> = points.map(|points| &points["schema"]["format"]).collect();
+    assert_eq!(formats, ["int64"]);
+}
+
+#[tokio::test]
+async fn writes_say_how_paths_may_name() {
+    let (_site, api) = described().await;
+    let operations = api["paths"].as_object().unwrap().values();
+    let operations = operations.flat_map(|path| path.as_object().unwrap().values());
+    let by: Vec<_> = operations
+        .flat_map(|operation| operation["parameters"].as_array().into_iter().flatten())
+        .filter(|parameter| parameter["name"] == "by")
+        .collect();
+    assert!(by.len() > 24);
+    for parameter in by {
+        assert_eq!(parameter["schema"]["enum"], json!(["name", "id"]));
+        assert_eq!(parameter["required"], false);
     }
 }
 
