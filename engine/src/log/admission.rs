@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 
 use super::call::{Call, Drops, Rows};
 use super::catalog::{Repeat, created_by};
+use super::item::{Content, Item, Waiter};
 use super::sources::SourceState;
-use super::writer::{Content, Item, Waiter};
 use super::{BUDGET_UNIT, Log, Queue, Shared, Stopped};
 use crate::Offset;
 use crate::batch::{EventBatch, Table};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::frame::{Body, decode_body};
 use super::manifest::{Contents, Manifest};
-use super::open::{LastSegment, scan_last, segment_files};
+use super::scan::{LastSegment, scan_last, segment_files};
 use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd, read_header};
 use crate::error::LogError;
 use crate::origin::Origin;
@@ -156,7 +156,7 @@ pub fn frames(path: &Path) -> Result<Vec<FrameSummary>, LogError> {
             durable_end: frame.header.durable_end,
         });
     }
-    if super::open::last_nonzero(&*file, path, scan.position, len)? > scan.position {
+    if super::scan::last_nonzero(&*file, path, scan.position, len)? > scan.position {
         let offset = frames
             .last()
             .map_or(header.first_offset, |frame: &FrameSummary| {

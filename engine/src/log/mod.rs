@@ -23,6 +23,7 @@
 
 mod admission;
 mod ahead;
+mod append_clock;
 mod bytes;
 mod call;
 mod catalog;
@@ -30,10 +31,13 @@ mod counts;
 mod dedupe;
 mod frame;
 pub mod inspect;
+mod item;
 mod manifest;
 mod mentions;
 mod open;
 mod reader;
+mod roll;
+mod scan;
 mod segment;
 mod snapshot;
 mod sources;
@@ -58,13 +62,13 @@ use crate::storage::{LockGuard, Storage};
 use crate::{Checkpoint, ColdTier, LogId, Offset};
 
 pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};
+use item::Item;
 use manifest::Contents;
 pub(crate) use mentions::TextRows;
 pub(crate) use open::Parts;
 pub use reader::LogReader;
 pub(crate) use snapshot::{About, Sort};
 use state::State;
-use writer::Item;
 
 /// An open log. Dropping it without [`close`](Self::close) leaves what a crash would leave.
 #[derive(Debug)]

@@ -27,13 +27,16 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 
 use super::ahead::Ahead;
+use super::append_clock::AppendClock;
 use super::frame::{Header, Place};
 use super::manifest::{Contents, Epoch, Manifest};
 use super::reader::read_segment;
-use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd, read_header};
+use super::roll::{Active, NewSegment};
+use super::scan::{LastSegment, check_sealed, scan_last, segment_files};
+use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd};
 use super::snapshot::{self, ADMISSION, About};
 use super::state::State;
-use super::writer::{Active, AppendClock, NewSegment, Writer};
+use super::writer::Writer;
 use super::{BUDGET_UNIT, Log, Queue, Recent, Segment, Shared, Tail};
 use crate::clock::Clock;
 use crate::cold::ColdTier;
@@ -53,22 +56,6 @@ pub(crate) struct Parts {
     pub(crate) cold: Option<Arc<dyn ColdTier>>,
     /// The identity of a log that is created.
     pub(crate) new_log: LogId,
-}
-
-/// What the scan of the last segment found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LastSegment {
-    /// Up to here every frame is known to be synced.
-    pub(crate) proven: SegmentEnd,
-    /// Up to here frames are sound.
-    pub(crate) sound: SegmentEnd,
-    /// Append time of the last sound frame.
-    pub(crate) append_time: Timestamp,
-    /// Bytes that are neither frames nor zeros, up to here; none if `sound.position`.
-    pub(crate) torn_end: u64,
-    /// The last frame closes the log.
-    pub(crate) closed: bool,
-    pub(crate) epoch: u32,
 }
 
 impl Log {
@@ -138,19 +125,6 @@ fn open_manifest(
         cold_end: Offset::ZERO,
     };
     Manifest::create(storage, directory, contents)
-}
-
-/// Files in the log's directory that are named like segments.
-pub(crate) fn segment_files(
-    storage: &dyn Storage,
-    directory: &Path,
-) -> Result<Vec<PathBuf>, LogError> {
-    let mut files = storage
-        .list(directory)
-        .map_err(LogError::io("listing", directory))?;
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
-    files.sort();
-    Ok(files)
 }
 
 /// Whether a snapshot is of this log, and of history that still is.
@@ -584,158 +558,6 @@ impl Unproven<'_> {
         active.zeroed = active.position;
         Ok(())
     }
-}
-
-/// Checks headers, lengths and links of all segments but the last.
-fn check_sealed(
-    storage: &dyn Storage,
-    directory: &Path,
-    contents: &Contents,
-) -> Result<Vec<Arc<Segment>>, LogError> {
-    let mut sealed = Vec::new();
-    let mut previous: Option<SegmentEnd> = None;
-    for entry in &contents.segments {
-        let path = segment::path(directory, entry.first_offset, entry.number);
-        let corrupt = |position: u64, reason: &str| LogError::Corrupt {
-            path: path.clone(),
-            position,
-            offset: entry.first_offset,
-            reason: reason.into(),
-        };
-        if !storage
-            .exists(&path)
-            .map_err(LogError::io("looking for", &path))?
-        {
-            return Err(corrupt(0, "the file is missing"));
-        }
-        let file = storage
-            .open(&path, false)
-            .map_err(LogError::io("opening", &path))?;
-        let header = read_header(&*file, &path)?;
-        if header.log != contents.log {
-            return Err(LogError::Foreign {
-                path,
-                reason: format!("it belongs to log {}", header.log),
-            });
-        }
-        if header.number != entry.number || header.first_offset != entry.first_offset {
-            return Err(corrupt(0, "its header is that of another segment"));
-        }
-        if previous.is_some_and(|previous| previous != header.predecessor) {
-            return Err(corrupt(0, "it does not follow the segment before it"));
-        }
-        let Some(end) = entry.end else { continue };
-        let len = file.len().map_err(LogError::io("measuring", &path))?;
-        if len < end.position {
-            return Err(corrupt(len, "the file is shorter than when it was sealed"));
-        }
-        previous = Some(end);
-        sealed.push(Arc::new(Segment {
-            number: entry.number,
-            first_offset: entry.first_offset,
-            epoch: header.epoch,
-            path,
-            end: Mutex::new((end.offset, end.position)),
-        }));
-    }
-    Ok(sealed)
-}
-
-/// Scans the last segment: how far its frames are sound, how far they are proven to be synced.
-pub(crate) fn scan_last(
-    file: &dyn StorageFile,
-    path: &Path,
-    contents: &Contents,
-) -> Result<LastSegment, LogError> {
-    let segment_header = read_header(file, path)?;
-    let len = file.len().map_err(LogError::io("measuring", path))?;
-    let start = SEGMENT_HEADER_BYTES as u64;
-    let (log, number) = (contents.log, segment_header.number);
-    let mut scan = FrameScan::new(file, path, (log, number), start, len);
-    let mut sound = SegmentEnd {
-        offset: segment_header.first_offset,
-        position: start,
-        last_header_crc: 0,
-    };
-    let mut ends = vec![sound];
-    let (mut highest, mut append_time, mut closed) = (start, Timestamp::MIN, false);
-    while let Some(frame) = scan.next()? {
-        let header = frame.header;
-        if header.prev_header_crc != sound.last_header_crc || header.first_offset != sound.offset {
-            scan.position = frame.position;
-            break;
-        }
-        highest = highest.max(header.durable_end);
-        append_time = header.append_time;
-        closed = header.is_closing();
-        sound = SegmentEnd {
-            offset: header.end(),
-            position: frame.position + header.frame_bytes(),
-            last_header_crc: frame.header_crc,
-        };
-        // The state frame is synced before the segment becomes part of the log.
-        if header.is_state() {
-            highest = highest.max(sound.position);
-        }
-        ends.push(sound);
-        // Only ends that may turn out to be the proven one are kept.
-        if ends.len() > 1024 {
-            let proven = ends.partition_point(|end| end.position <= highest);
-            ends.drain(..proven.saturating_sub(1));
-        }
-    }
-    let damage = scan.position;
-    let torn_end = last_nonzero(file, path, damage, len)?;
-    if torn_end > damage {
-        let proof = FrameScan::new(file, path, (log, number), damage, len).highest_proof()?;
-        if proof > damage {
-            return Err(LogError::Corrupt {
-                path: path.to_path_buf(),
-                position: damage,
-                offset: sound.offset,
-                reason: "a frame that was synced is damaged".into(),
-            });
-        }
-    }
-    if ends.len() == 1 || highest > sound.position {
-        return Err(LogError::Corrupt {
-            path: path.to_path_buf(),
-            position: damage,
-            offset: sound.offset,
-            reason: "frames that were synced are missing".into(),
-        });
-    }
-    let proven = ends[ends.partition_point(|end| end.position <= highest) - 1];
-    let epoch = segment_header.epoch;
-    Ok(LastSegment {
-        proven,
-        sound,
-        append_time,
-        torn_end: torn_end.max(sound.position),
-        closed,
-        epoch,
-    })
-}
-
-/// The end of the last byte that is not zero, from a position on.
-pub(super) fn last_nonzero(
-    file: &dyn StorageFile,
-    path: &Path,
-    from: u64,
-    len: u64,
-) -> Result<u64, LogError> {
-    let mut end = from;
-    let mut at = from;
-    let mut buffer = vec![0; 1 << 20];
-    while at < len {
-        let piece = (len - at).min(buffer.len() as u64) as usize;
-        read_exact(file, &mut buffer[..piece], at).map_err(LogError::io("reading", path))?;
-        if let Some(last) = buffer[..piece].iter().rposition(|byte| *byte != 0) {
-            end = at + last as u64 + 1;
-        }
-        at += piece as u64;
-    }
-    Ok(end)
 }
 
 fn fold_segment(

@@ -771,7 +771,7 @@ fn a_failed_sync_poisons_and_opening_again_recovers() {
 
 #[test]
 fn the_append_time_never_goes_back_nor_far_ahead() {
-    use super::writer::AppendClock;
+    use super::append_clock::AppendClock;
     let second = |at: i64| Timestamp::from_micros(1_795_366_800_000_000 + at * 1_000_000);
     let mut clock = AppendClock::new(second(0));
     let since = |seconds| Duration::from_secs(seconds);

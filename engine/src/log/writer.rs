@@ -19,342 +19,24 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::ahead::{Ahead, STEP_BYTES};
-use super::frame::{
-    EncodedRows, FrameKind, HEADER_BYTES, Header, Place, Prefix, SCHEMA_VERSION, body_sum,
-};
-use super::manifest::{Manifest, SegmentEntry};
-use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentEnd, SegmentHeader};
-use super::state::Changes;
-use super::{Segment, Shared, Stopped, lock, snapshot};
-use crate::batch::{EventBatch, EventBatchBuilder, LoggedBatch, Table};
+use super::append_clock::AppendClock;
+use super::frame::{FrameKind, HEADER_BYTES, Header, Place, SCHEMA_VERSION, body_sum};
+use super::item::{Frame, Item, closing};
+use super::manifest::Manifest;
+use super::roll::{Active, NewSegment};
+use super::segment::SegmentEnd;
+use super::{Shared, Stopped, lock, snapshot};
+use crate::Offset;
+use crate::batch::LoggedBatch;
 use crate::error::{AppendError, LogError, chain};
-use crate::origin::Origin;
-use crate::storage::{Storage, StorageFile};
-use crate::{LogId, Offset, Timestamp};
 
-/// Small calls are joined up to this size.
-const JOIN_BYTES_MAX: usize = 256 << 10;
 /// Blocks that `pad_groups` keeps groups apart by.
 const BLOCK_BYTES: u64 = 4096;
-
-/// What waits to be written: one frame.
-#[derive(Debug)]
-pub(super) struct Item {
-    first: Offset,
-    count: u32,
-    bytes: usize,
-    content: Content,
-    changes: Changes,
-    waiters: Vec<Waiter>,
-}
-
-#[derive(Debug)]
-pub(super) enum Content {
-    Built(EventBatchBuilder),
-    Encoded {
-        tables: Vec<Table>,
-        rows: EncodedRows,
-        origins: Vec<Origin>,
-    },
-}
-
-/// A caller who waits for its answer, and the part of the backlog it takes.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) answer: oneshot::Sender<Result<(), AppendError>>,
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Item {
-    pub(super) fn new(
-        first: Offset,
-        count: u32,
-        bytes: usize,
-        content: Content,
-        changes: Changes,
-        waiter: Waiter,
-    ) -> Self {
-        Self {
-            first,
-            count,
-            bytes,
-            content,
-            changes,
-            waiters: vec![waiter],
-        }
-    }
-
-    /// Whether a small call may join.
-    pub(super) fn takes(&self, bytes: usize) -> bool {
-        matches!(self.content, Content::Built(_)) && self.bytes + bytes <= JOIN_BYTES_MAX
-    }
-
-    /// Lets a small call join.
-    pub(super) fn join(
-        &mut self,
-        builder: &EventBatchBuilder,
-        bytes: usize,
-        changes: Changes,
-        waiter: Waiter,
-    ) {
-        let Content::Built(joined) = &mut self.content else {
-            unreachable!("small calls join small calls")
-        };
-        joined.extend(builder);
-        self.count += builder.rows();
-        self.bytes += bytes;
-        self.changes.extend(changes);
-        self.waiters.push(waiter);
-    }
-
-    /// About how many bytes it takes in the file.
-    fn file_bytes(&self) -> usize {
-        match &self.content {
-            Content::Encoded { rows, .. } => rows.bytes.len(),
-            Content::Built(_) => self.bytes,
-        }
-    }
-
-    fn encode(mut self) -> (Self, Frame) {
-        let content =
-            std::mem::replace(&mut self.content, Content::Built(EventBatchBuilder::new()));
-        let (tables, rows, origins) = match content {
-            Content::Encoded {
-                tables,
-                rows,
-                origins,
-            } => (tables, rows, origins),
-            Content::Built(builder) => {
-                let parts = EventBatch::from_builder(builder).into_parts();
-                let rows = EncodedRows::new(&parts.tables);
-                (parts.tables, rows, parts.origins)
-            }
-        };
-        let prefix = Prefix::of_rows(&origins, &self.changes.names);
-        (
-            self,
-            Frame {
-                prefix,
-                rows,
-                tables,
-                origins,
-            },
-        )
-    }
-
-    fn answer(self, outcome: &Result<(), AppendError>) {
-        for waiter in self.waiters {
-            // A caller that no longer waits has lost interest, not its events.
-            let _ = waiter.answer.send(outcome.clone());
-        }
-    }
-}
-
-/// A frame ready to be written, but for what depends on its place.
-struct Frame {
-    prefix: Prefix,
-    rows: EncodedRows,
-    tables: Vec<Table>,
-    origins: Vec<Origin>,
-}
-
-impl Frame {
-    fn bytes(&self) -> u64 {
-        (HEADER_BYTES + self.prefix.bytes().len() + self.rows.bytes.len()) as u64
-    }
-}
-
-/// A frame that says: closed in order, everything before it is durable.
-fn closing(end: Offset, append_time: Timestamp, position: u64, chain: u32) -> (Header, Prefix) {
-    let prefix = Prefix::of_rows(&[], &[]);
-    let (body_len, body_crc) = body_sum(&prefix, None);
-    let header = Header {
-        body_len,
-        body_crc,
-        first_offset: end,
-        count: 0,
-        codec: 0,
-        flags: FrameKind::Closing.flags(),
-        schema: SCHEMA_VERSION,
-        append_time,
-        durable_end: position,
-        prev_header_crc: chain,
-    };
-    (header, prefix)
-}
-
-/// A segment about to be started.
-pub(super) struct NewSegment<'a> {
-    pub(super) log: LogId,
-    pub(super) directory: &'a Path,
-    pub(super) storage: &'a dyn Storage,
-    /// The file that has been called `spare.tmp` until now.
-    pub(super) file: Arc<dyn StorageFile>,
-    pub(super) number: u64,
-    pub(super) epoch: u32,
-    pub(super) predecessor: SegmentEnd,
-    pub(super) append_time: Timestamp,
-}
-
-impl NewSegment<'_> {
-    fn path(&self) -> PathBuf {
-        segment::path(self.directory, self.predecessor.offset, self.number)
-    }
-
-    /// Writes header and state frame, and syncs them. The file is not part of the log yet.
-    pub(super) fn begin(&self, sources: &[super::state::SourceState]) -> Result<Active, LogError> {
-        let header = SegmentHeader {
-            log: self.log,
-            number: self.number,
-            first_offset: self.predecessor.offset,
-            epoch: self.epoch,
-            predecessor: self.predecessor,
-        };
-        let prefix = Prefix::of_state(sources);
-        let (body_len, body_crc) = body_sum(&prefix, None);
-        let frame = Header {
-            body_len,
-            body_crc,
-            first_offset: self.predecessor.offset,
-            count: 0,
-            codec: 0,
-            flags: FrameKind::State.flags(),
-            schema: SCHEMA_VERSION,
-            append_time: self.append_time,
-            durable_end: 0,
-            prev_header_crc: 0,
-        };
-        let position = SEGMENT_HEADER_BYTES as u64;
-        let (frame_header, crc) = frame.encode(Place {
-            log: self.log,
-            segment: self.number,
-            position,
-        });
-        let bytes = header.encode();
-        let slices = [&bytes[..], &frame_header, prefix.bytes()].map(IoSlice::new);
-        let spare = self.directory.join("spare.tmp");
-        self.file
-            .write_at(&slices, 0)
-            .map_err(LogError::io("writing", &spare))?;
-        self.file
-            .sync_data()
-            .map_err(LogError::io("syncing", &spare))?;
-        let position = position + frame.frame_bytes();
-        let segment = Segment {
-            number: self.number,
-            first_offset: self.predecessor.offset,
-            epoch: self.epoch,
-            path: self.path(),
-            end: std::sync::Mutex::new((self.predecessor.offset, position)),
-        };
-        Ok(Active {
-            segment: Arc::new(segment),
-            file: Arc::clone(&self.file),
-            position,
-            zeroed: position,
-            last_header_crc: crc,
-        })
-    }
-
-    /// Makes the file a part of the log: its name first, then the manifest.
-    pub(super) fn publish(
-        &self,
-        manifest: &mut Manifest,
-        old_end: Option<SegmentEnd>,
-    ) -> Result<(), LogError> {
-        let Self {
-            storage, directory, ..
-        } = self;
-        let (spare, path) = (directory.join("spare.tmp"), self.path());
-        storage
-            .rename(&spare, &path)
-            .map_err(LogError::io("renaming", &spare))?;
-        storage
-            .sync_dir(directory)
-            .map_err(LogError::io("syncing", directory))?;
-        if let Some(old) = manifest.contents.segments.last_mut() {
-            old.end = old_end;
-        }
-        let entry = SegmentEntry {
-            number: self.number,
-            first_offset: self.predecessor.offset,
-            end: None,
-        };
-        manifest.contents.segments.push(entry);
-        manifest.write()
-    }
-}
-
-/// The segment being written.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) segment: Arc<Segment>,
-    pub(super) file: Arc<dyn StorageFile>,
-    /// Where the next frame goes; everything before is synced.
-    pub(super) position: u64,
-    /// The file is zero-filled and synced up to here.
-    pub(super) zeroed: u64,
-    pub(super) last_header_crc: u32,
-}
-
-/// The time frames are stamped with: never goes back, and follows a clock that jumps forward only once it has stayed
-/// there.
-#[derive(Debug)]
-pub(super) struct AppendClock {
-    last: Timestamp,
-    last_monotonic: Option<Duration>,
-    /// Since when the clock has been ahead.
-    ahead_since: Option<Duration>,
-}
-
-impl AppendClock {
-    /// A forward step up to this is followed at once.
-    const STEP: Duration = Duration::from_secs(60);
-    /// A longer one after the clock has been there for this long.
-    const PATIENCE: Duration = Duration::from_secs(600);
-
-    pub(super) fn new(last: Timestamp) -> Self {
-        Self {
-            last,
-            last_monotonic: None,
-            ahead_since: None,
-        }
-    }
-
-    pub(super) fn stamp(&mut self, now: Timestamp, monotonic: Duration) -> Timestamp {
-        let elapsed = self
-            .last_monotonic
-            .map(|last| monotonic.saturating_sub(last));
-        let expected = elapsed.map(|elapsed| self.last.micros() + elapsed.as_micros() as i64);
-        let limit = expected.map(|expected| expected + Self::STEP.as_micros() as i64);
-        let stamp = match limit {
-            Some(limit) if now.micros() > limit => {
-                let since = *self.ahead_since.get_or_insert(monotonic);
-                if monotonic.saturating_sub(since) >= Self::PATIENCE {
-                    self.ahead_since = None;
-                    now.micros()
-                } else {
-                    expected.unwrap_or(limit)
-                }
-            }
-            _ => {
-                self.ahead_since = None;
-                now.micros()
-            }
-        };
-        self.last = self.last.max(Timestamp::from_micros(stamp));
-        self.last_monotonic = Some(monotonic);
-        self.last
-    }
-}
 
 /// The writer's own state; it lives on its thread.
 #[derive(Debug)]
@@ -623,7 +305,7 @@ impl Writer {
             number: old.segment.number + 1,
             epoch: old.segment.epoch,
             predecessor: end,
-            append_time: self.clock.last,
+            append_time: self.clock.last(),
         };
         let sources = self.shared.queue().state.sources.lasting();
         let mut next = start.begin(&sources)?;
@@ -676,7 +358,7 @@ impl Writer {
         let _ = self.ahead.zeros(true);
         let header = closing(
             self.shared.tail(),
-            self.clock.last,
+            self.clock.last(),
             self.active.position,
             self.active.last_header_crc,
         );
