@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use modelog_engine::{LogConfig, LogError};
 use modelog_http::{HttpConfig, HttpError};
@@ -162,6 +163,11 @@ fn beyond(listen: SocketAddr, remedy: &str) -> String {
     format!("is {listen}, which other machines can reach, and {remedy}")
 }
 
+/// Each of them is a connection and a thread.
+const READERS_MAX: u32 = 1024;
+/// SQLite counts milliseconds in 31 bits.
+const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
 fn sql(fields: &mut Fields<'_>, sql: &mut SqlConfig) {
     fields.url("url", &mut sql.url);
     fields.period("predictions_keep", &mut sql.predictions_keep);
@@ -171,8 +177,11 @@ fn sql(fields: &mut Fields<'_>, sql: &mut SqlConfig) {
     if let Err(error) = SqlStore::new(sql.clone()) {
         fields.refuse("sql.url", format!("cannot be used: {error}"));
     }
-    if sql.readers == 0 {
-        fields.refuse("sql.readers", "must not be 0");
+    if !(1..=READERS_MAX).contains(&sql.readers) {
+        fields.refuse("sql.readers", format!("must be 1 to {READERS_MAX}"));
+    }
+    if sql.busy_timeout > BUSY_TIMEOUT_MAX {
+        fields.refuse("sql.busy_timeout", "must be at most 24d");
     }
 }
 

@@ -203,6 +203,24 @@ fn what_the_parts_refuse_is_told_with_its_place() {
 }
 
 #[test]
+fn what_sqlite_cannot_take_is_refused() {
+    for (setting, value) in [
+        ("readers", "0"),
+        ("readers", "1025"),
+        ("readers", "4294967295"),
+        ("busy_timeout", "\"25d\""),
+        ("busy_timeout", "\"200000000d\""),
+    ] {
+        let found = problems(&format!("[sql]\n{setting} = {value}"), &[]);
+        assert_eq!(found.len(), 1, "{setting} = {value}");
+        let place = format!("modelog.toml:2: `sql.{setting}` must be ");
+        assert!(found[0].starts_with(&place), "{}", found[0]);
+    }
+    let largest = "[sql]\nreaders = 1024\nbusy_timeout = \"24d\"";
+    assert_eq!(problems(largest, &[]), [""; 0]);
+}
+
+#[test]
 fn text_that_is_no_toml_is_told_with_its_lines() {
     let found = problems("data = \"a\"\ndata = \"b\"\n[log\nx = \n", &[]);
     assert!(found.len() >= 2, "{found:?}");
