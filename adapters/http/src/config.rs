@@ -97,6 +97,10 @@ impl HttpConfig {
                 return Err(wrong(setting, "must not be 0"));
             }
         }
+        let deepest = modelog_formats::Limits::DEPTH_MAX;
+        if self.depth > deepest {
+            return Err(wrong("http.depth", format!("must be at most {deepest}")));
+        }
         if self.bodies_bytes < self.body_bytes.saturating_add(self.decoded_bytes) {
             return Err(wrong(
                 "http.bodies_bytes",

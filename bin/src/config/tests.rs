@@ -203,6 +203,13 @@ fn what_the_parts_refuse_is_told_with_its_place() {
 }
 
 #[test]
+fn a_depth_that_would_not_be_kept_is_refused() {
+    let found = problems("[http]\ndepth = 1025", &[]);
+    assert_eq!(found, ["modelog.toml:2: `http.depth` must be at most 1024"]);
+    assert_eq!(problems("[http]\ndepth = 1024", &[]), [""; 0]);
+}
+
+#[test]
 fn what_sqlite_cannot_take_is_refused() {
     for (setting, value) in [
         ("readers", "0"),
