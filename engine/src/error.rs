@@ -49,7 +49,7 @@ pub enum LogError {
     Foreign { path: PathBuf, reason: String },
     /// Durable bytes were damaged or are missing.
     #[error(
-        "{} is corrupt at byte {position} (events from {offset} on): {reason}; look at it with `modelog log inspect`",
+        "{} is corrupt at byte {position} (events from {offset} on): {reason}; bring the file back from a copy; `modelog verify` lists all damage, `modelog log inspect FILE` shows a segment's frames",
         path.display()
     )]
     Corrupt {
