@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::call::Tally;
-use crate::config::{AppendOptions, Channel};
+use crate::config::{AppendOptions, Channel, LogConfig};
 use crate::metrics as names;
 use crate::{Offset, Timestamp};
 
@@ -88,9 +88,13 @@ impl Shared {
 
     /// Whether there is space enough to go on after the disk was full.
     pub(super) fn has_space(&self) -> bool {
-        let wanted = self.config.reserve_bytes + 2 * super::ahead::STEP_BYTES;
         self.storage
             .free_bytes(&self.directory)
-            .is_ok_and(|free| free >= wanted)
+            .is_ok_and(|free| free >= space_wanted(&self.config))
     }
+}
+
+/// Free space with which events are taken, after there had been too little.
+pub(super) fn space_wanted(config: &LogConfig) -> u64 {
+    config.reserve_bytes + 2 * super::ahead::STEP_BYTES
 }

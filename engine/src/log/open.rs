@@ -28,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::ahead::Ahead;
 use super::append_clock::AppendClock;
+use super::counts::space_wanted;
 use super::frame::{Header, Place};
 use super::manifest::{Contents, Epoch, Manifest};
 use super::reader::read_segment;
@@ -464,6 +465,12 @@ impl Opening {
             poisoned: None,
             closed: false,
         };
+        // A log that is opened on a full disk says so before the first append finds out.
+        let full = parts
+            .storage
+            .free_bytes(&directory)
+            .is_ok_and(|free| free < space_wanted(&config));
+        let full_since = full.then(|| parts.clock.monotonic());
         let budget = config.backlog_bytes_max.div_ceil(BUDGET_UNIT).max(1);
         let reserve = config.reserve_bytes;
         let shared = Arc::new(Shared {
@@ -475,7 +482,7 @@ impl Opening {
                 state,
                 items: Default::default(),
                 stopped: None,
-                full_since: None,
+                full_since,
             }),
             work: Condvar::new(),
             budget: Arc::new(Semaphore::new(budget)),

@@ -741,6 +741,32 @@ fn a_full_disk_refuses_undoes_and_goes_on_when_there_is_space() {
 }
 
 #[test]
+fn a_log_opened_on_a_full_disk_says_so_until_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = NarrowStorage::new();
+    let engine = open_on(directory.path(), &storage);
+    append(&engine, &[prediction(0)]).unwrap();
+    close(engine);
+    storage.free.store(0, Ordering::SeqCst);
+    let engine = open_on(directory.path(), &storage);
+    assert!(matches!(
+        engine.health(),
+        Health::Refusing(AppendError::DiskFull)
+    ));
+    assert_eq!(
+        append(&engine, &[prediction(1)]),
+        Err(AppendError::DiskFull)
+    );
+    assert_eq!(read_all(&engine), [prediction(0)], "reads go on");
+    storage.free.store(u64::MAX / 2, Ordering::SeqCst);
+    while let Err(error) = append(&engine, &[prediction(1)]) {
+        // The disk is looked at again now and then.
+        assert_eq!(error, AppendError::DiskFull);
+    }
+    assert_eq!(read_all(&engine), [prediction(0), prediction(1)]);
+}
+
+#[test]
 fn a_failed_sync_poisons_and_opening_again_recovers() {
     let directory = tempfile::tempdir().unwrap();
     let storage = NarrowStorage::new();
