@@ -1,6 +1,7 @@
 //! Settings of an engine, and of a call to append.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Offset;
 use crate::error::LogError;
@@ -28,6 +29,9 @@ pub struct LogConfig {
     pub pad_groups: bool,
     /// Free space below which appends are refused.
     pub reserve_bytes: u64,
+    /// How long a segment is kept once the cold tier holds all of it: time of this log being open, so that no clock can
+    /// hurry it.
+    pub keep_segments: Duration,
 }
 
 impl Config {
@@ -55,6 +59,7 @@ impl Default for LogConfig {
             dedupe_window: 1_000_000,
             pad_groups: false,
             reserve_bytes: 64 << 20,
+            keep_segments: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

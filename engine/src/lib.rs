@@ -30,6 +30,6 @@ pub use engine::{Engine, Foundations, Health, LogEventsError};
 pub use error::{AppendError, CheckpointError, ErrorKind, LogError, chain};
 pub use log::{LogReader, inspect};
 pub use offset::{Offset, TimeError, Timestamp};
-pub use runtime::{NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
+pub use runtime::{NotRebuildable, NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
 pub use statistician::SharedStatistics;
 pub use storage::{LocalStorage, LockGuard, Storage, StorageFile};

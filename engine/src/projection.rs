@@ -47,6 +47,11 @@ pub trait Projection: Send {
     /// The version of the rules by which it folds events; a store written by another one must be rebuilt.
     fn fold_version(&self) -> u32;
 
+    /// Whether it can be built again from the start of the log; not so if it is itself where a part of the log lies.
+    fn rebuildable(&self) -> bool {
+        true
+    }
+
     /// Opens the store, creating what is missing, and reads where it stands; `None` if it is empty.
     async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError>;
 

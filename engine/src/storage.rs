@@ -18,7 +18,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>>;
     /// Gives a file another name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file's name; who has it open may go on reading.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must not exist. Fails where the file system cannot, or lies elsewhere.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a directory that is empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    fn is_dir(&self, path: &Path) -> io::Result<bool>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory and its parents, for their owner only; content if it exists.
@@ -99,6 +105,22 @@ impl Storage for LocalStorage {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(found.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

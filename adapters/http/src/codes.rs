@@ -27,6 +27,7 @@ pub(crate) enum Code {
     StaleProducer,
     SequenceGap,
     PositionLost,
+    NotRebuildable,
     TooLarge,
     UnsupportedMediaType,
     UnsupportedEncoding,
@@ -214,6 +215,12 @@ pub const CATALOGUE: &[Entry] = &[
         "Start over: with `from=0` from the beginning, or without `from` and `Last-Event-ID` from now.",
     ),
     entry(
+        "not_rebuildable",
+        409,
+        "The projection holds a part of the log itself and cannot be built again",
+        "Nothing needs to be done; what was damaged in it comes back from a backup.",
+    ),
+    entry(
         "too_large",
         413,
         "The body is larger than allowed, as sent or decompressed",
@@ -384,6 +391,7 @@ mod tests {
         Code::StaleProducer,
         Code::SequenceGap,
         Code::PositionLost,
+        Code::NotRebuildable,
         Code::TooLarge,
         Code::UnsupportedMediaType,
         Code::UnsupportedEncoding,

@@ -15,6 +15,7 @@ use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
+use arrow_schema::DataType;
 
 /// Rows of one kind, in order.
 #[derive(Clone, Debug)]
@@ -35,8 +36,8 @@ pub enum TableError {
     #[error("column `{column}` has the type {found}, {expected} is needed")]
     ColumnType {
         column: &'static str,
-        found: arrow_schema::DataType,
-        expected: arrow_schema::DataType,
+        found: DataType,
+        expected: DataType,
     },
     /// Columns of different lengths.
     #[error("column `{column}` has {found} rows, the batch has {expected}")]
@@ -125,6 +126,61 @@ impl Table {
         let table = Self::from_columns(kind, rows, None, columns);
         table.check(check_json)?;
         Ok(table)
+    }
+
+    /// Rows read back from a cold tier, as [`to_record_batch`](Self::to_record_batch) made them, for a batch that starts at
+    /// `first_offset`. Columns are found by name; those that are not there, as in files of an older schema, are null in
+    /// every row. Values were checked when they were first written.
+    ///
+    /// # Errors
+    /// A column that is not of its field's type.
+    ///
+    /// # Panics
+    /// If a row's offset does not lie in a batch that starts there.
+    pub fn from_cold(
+        kind: Kind,
+        rows: &RecordBatch,
+        first_offset: Offset,
+        append_time: Timestamp,
+    ) -> Result<Self, TableError> {
+        let typed = |column, expected: DataType| match rows.column_by_name(column) {
+            Some(array) if *array.data_type() != expected => Err(TableError::ColumnType {
+                column,
+                found: array.data_type().clone(),
+                expected,
+            }),
+            found => Ok(found.map(Arc::clone)),
+        };
+        let missing = || TableError::ColumnType {
+            column: "log_offset",
+            found: DataType::Null,
+            expected: DataType::Int64,
+        };
+        let offsets = typed("log_offset", DataType::Int64)?.ok_or_else(missing)?;
+        let ords: Vec<u32> = offsets
+            .as_primitive::<Int64Type>()
+            .values()
+            .iter()
+            .map(|offset| (*offset as u64).checked_sub(first_offset.0))
+            .map(|ord| ord.and_then(|ord| ord.try_into().ok()))
+            .map(|ord| ord.expect("the row lies in the batch"))
+            .collect();
+        let counted = ords.iter().zip(0..).all(|(ord, place)| *ord == place);
+        let mut columns = Vec::with_capacity(schema::column_count(kind));
+        for (number, field) in schema::fields(kind).enumerate() {
+            let column = match number {
+                schema::ORD => None,
+                _ => typed(field.name, field.ty.data_type())?,
+            };
+            // A time that was not given is that of the append.
+            let given = |array: &ArrayRef| {
+                let times = array.as_primitive::<TimestampMicrosecondType>();
+                times.iter().any(|time| time != Some(append_time.micros()))
+            };
+            columns.push(column.filter(|array| number != schema::TIME || given(array)));
+        }
+        let ords = (!counted).then_some(ords);
+        Ok(Self::from_columns(kind, rows.num_rows(), ords, columns))
     }
 
     /// A table read back from a log; its values were checked when they were written.

@@ -617,6 +617,15 @@ impl Storage for NarrowStorage {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.local.remove(path)
     }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.local.remove_dir(path)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalStorage.link(from, to)
+    }
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        LocalStorage.is_dir(path)
+    }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.local.sync_dir(path)
     }

@@ -96,6 +96,13 @@ pub enum NotYet {
     },
 }
 
+/// The projection holds a part of the log itself, so there is nothing to build it from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} holds a part of the log itself and cannot be built again")]
+pub struct NotRebuildable {
+    pub name: String,
+}
+
 /// A running projection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ProjectionHandle {
@@ -110,6 +117,7 @@ struct Task {
     errors: Mutex<Errors>,
     /// A person asked for a rebuild.
     rebuild: Notify,
+    rebuildable: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,8 +195,17 @@ impl ProjectionHandle {
     }
 
     /// Clears the store and applies the log from its start.
-    pub fn rebuild(&self) {
+    ///
+    /// # Errors
+    /// If it cannot be built from the log.
+    pub fn rebuild(&self) -> Result<(), NotRebuildable> {
+        if !self.task.rebuildable {
+            return Err(NotRebuildable {
+                name: self.task.name.clone(),
+            });
+        }
         self.task.rebuild.notify_one();
+        Ok(())
     }
 
     pub(crate) fn refresh_gauges(&self) {
@@ -247,6 +264,7 @@ pub(crate) fn start(
         progress: watch::Sender::new(start),
         errors: Mutex::default(),
         rebuild: Notify::new(),
+        rebuildable: projection.rebuildable(),
     });
     metrics::counter!(names::PROJECTION_ERRORS, "projection" => task.name.clone()).increment(0);
     let runner = Runner {

@@ -167,9 +167,9 @@ async fn what_cannot_get_better_stops_and_a_rebuild_starts_over() {
         ProjectionState::Stopped,
         "appends go on without it"
     );
-    handle.rebuild();
+    handle.rebuild().unwrap();
     until_rebuilt(&recorder, 1).await;
-    handle.rebuild();
+    handle.rebuild().unwrap();
     until_rebuilt(&recorder, 2).await;
     assert_eq!(recorder.store().seen, (0..6).collect::<Vec<_>>());
     assert_eq!(handle.wait_for(Offset(6), PATIENCE).await, Ok(Offset(6)));

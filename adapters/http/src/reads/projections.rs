@@ -11,8 +11,9 @@ use utoipa_axum::routes;
 use super::answer::{List, json};
 use super::parameters::{Asked, Nothing};
 use super::places::ProjectionPlace;
+use crate::codes::Code;
 use crate::path::Path;
-use crate::problem::{Missing, Problem, Problems};
+use crate::problem::{Missing, Problem, ProblemBody, Problems};
 use crate::state::AppState;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -89,7 +90,7 @@ async fn projections(
     path = "/v1/projections/{name}/rebuild",
     tag = "admin",
     params(ProjectionPlace),
-    responses((status = 202, body = Standing, description = "It was told to; this is where it stood."), Problems, Missing)
+    responses((status = 202, body = Standing, description = "It was told to; this is where it stood."), Problems, Missing, NotRebuildable<'_>)
 )]
 async fn rebuild(
     State(state): State<AppState>,
@@ -100,10 +101,22 @@ async fn rebuild(
         .engine()
         .projection(&place.name)
         .ok_or_else(|| no_projection(state.engine(), &place.name))?;
-    projection.rebuild();
+    projection
+        .rebuild()
+        .map_err(|error| Problem::new(Code::NotRebuildable, error.to_string()))?;
     let standing = json(&Standing::from(projection.status()))?;
     Ok((StatusCode::ACCEPTED, standing).into_response())
 }
+
+/// The projection cannot be built again, for the API's description.
+#[derive(Debug, utoipa::IntoResponses)]
+#[response(
+    status = 409,
+    description = "It holds a part of the log itself and cannot be built again.",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "only its description is used")]
+struct NotRebuildable<'a>(ProblemBody<'a>);
 
 fn no_projection(engine: &Engine, name: &str) -> Problem {
     let projections = engine.projections();

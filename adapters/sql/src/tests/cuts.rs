@@ -444,7 +444,7 @@ async fn a_rebuilt_store_is_the_same() {
     scene.caught_up(&handle).await;
     let before = content(&scene.path()).await;
     assert!(before["predictions"].len() > 3 && before["metrics"].len() > 100);
-    handle.rebuild();
+    handle.rebuild().unwrap();
     cleared.notified().await;
     scene.caught_up(&handle).await;
     assert_eq!(content(&scene.path()).await, before);

@@ -163,7 +163,7 @@ async fn a_damaged_file_stops_it_and_is_rebuilt_when_told() {
     let error = handle.status().last_error.unwrap();
     assert!(error.contains("damaged"), "{error}");
     assert!(error.contains("modelog rebuild sql"), "{error}");
-    handle.rebuild();
+    handle.rebuild().unwrap();
     while handle.status().state != ProjectionState::Running
         || handle.status().offset < scene.engine.tail()
     {
