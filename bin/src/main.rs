@@ -19,6 +19,7 @@ mod filter;
 mod import;
 mod inspect;
 mod logging;
+mod maintenance;
 mod output;
 mod place;
 mod progress;

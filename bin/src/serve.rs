@@ -104,6 +104,7 @@ impl Served {
             engine: engine.clone(),
             reads,
             metrics: Arc::new(move || exporter.render(&scraped)),
+            maintenance: Arc::new(crate::maintenance::Keeper),
         };
         let (control, directory) = client::socket_path(&settings.data)?;
         let http = HttpConfig {

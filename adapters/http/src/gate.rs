@@ -135,6 +135,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::path::PathBuf;
     use std::sync::Arc;
 
     use axum::Router;
@@ -148,7 +149,27 @@ mod tests {
 
     use super::*;
     use crate::config::HttpConfig;
+    use crate::maintenance::{BackedUp, Compacted, Maintenance, MaintenanceError};
     use crate::state::{Phase, Services};
+
+    /// Does no work.
+    #[derive(Debug)]
+    struct Idle;
+
+    #[async_trait::async_trait]
+    impl Maintenance for Idle {
+        async fn compact(&self) -> Result<Compacted, MaintenanceError> {
+            Ok(Compacted::default())
+        }
+
+        async fn back_up(&self, _: PathBuf, _: Option<u32>) -> Result<BackedUp, MaintenanceError> {
+            Err(MaintenanceError::Busy)
+        }
+
+        fn failing(&self) -> Vec<&'static str> {
+            Vec::new()
+        }
+    }
 
     fn state(directory: &std::path::Path) -> AppState {
         let store = SqlStore::new(SqlConfig {
@@ -159,6 +180,7 @@ mod tests {
             engine: Engine::open(directory).unwrap(),
             reads: Arc::new(store.unwrap().reads()),
             metrics: Arc::new(String::new),
+            maintenance: Arc::new(Idle),
         };
         let config = HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),

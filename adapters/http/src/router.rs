@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::AppState;
 use crate::tokens::Scope;
-use crate::{gate, ingest, problem, reads, status, writes};
+use crate::{gate, ingest, maintenance, problem, reads, status, writes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -44,7 +44,10 @@ fn described() -> OpenApiRouter<AppState> {
             reads::routes().merge(status::read_routes()),
             Scope::Read,
         ))
-        .merge(needs(reads::admin_routes(), Scope::Admin))
+        .merge(needs(
+            reads::admin_routes().merge(maintenance::routes()),
+            Scope::Admin,
+        ))
 }
 
 /// The service behind every connection.

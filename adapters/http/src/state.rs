@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::HttpConfig;
 use crate::hosts::Hosts;
+use crate::maintenance::Maintenance;
 use crate::tokens::Tokens;
 
 /// What the server stands in front of.
@@ -20,6 +21,8 @@ pub struct Services {
     pub reads: Arc<dyn ReadStore>,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who compacts and makes backups.
+    pub maintenance: Arc<dyn Maintenance>,
 }
 
 impl fmt::Debug for Services {

@@ -50,17 +50,29 @@ struct Ready {
     #[schema(example = "ready")]
     status: &'static str,
     /// Stores that lag or stopped: they hold up nothing, but their answers are old. `GET /v1/projections` says more.
+    /// Tasks that fail too, such as the backups of the configuration: the server's log says why.
     degraded: Vec<Degraded>,
 }
 
-/// A store that lags or stopped.
+/// A store that lags or stopped, or a task that fails.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Degraded {
-    projection: String,
-    /// `starting`, `running`, `retrying`, `stopped` or `clearing`.
-    state: &'static str,
-    lag_events: u64,
-    lag_seconds: f64,
+#[serde(untagged)]
+enum Degraded {
+    /// A store that lags or stopped.
+    Store {
+        projection: String,
+        /// `starting`, `running`, `retrying`, `stopped` or `clearing`.
+        state: &'static str,
+        lag_events: u64,
+        lag_seconds: f64,
+    },
+    /// A task that failed and is tried again.
+    Task {
+        /// `backup`.
+        task: &'static str,
+        /// Always `retrying`.
+        state: &'static str,
+    },
 }
 
 /// Whether events can be taken. Any Host, no token; so it gives no reasons away.
@@ -81,21 +93,25 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Ready>, Problem> {
     if let Health::Refusing(error) = state.engine().health() {
         return Err(refusing(&error));
     }
-    let degraded = state
-        .engine()
-        .projections()
+    let projections = state.engine().projections();
+    let degraded = projections
         .iter()
         .map(|projection| projection.status())
         .filter(|status| {
             status.state != ProjectionState::Running || status.lag_seconds > LAG_SECONDS_MAX
         })
-        .map(|status| Degraded {
+        .map(|status| Degraded::Store {
             projection: status.name,
             state: status.state.name(),
             lag_events: status.lag_events,
             lag_seconds: status.lag_seconds,
-        })
-        .collect();
+        });
+    let failing = state.services.maintenance.failing();
+    let failing = failing.into_iter().map(|task| Degraded::Task {
+        task,
+        state: ProjectionState::Retrying.name(),
+    });
+    let degraded = degraded.chain(failing).collect();
     Ok(Json(Ready {
         status: "ready",
         degraded,

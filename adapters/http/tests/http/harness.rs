@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use modelog_engine::{Config, Engine, Foundations, Offset};
-use modelog_http::{HttpConfig, HttpError, Server, Services};
+use modelog_http::{
+    BackedUp, Compacted, HttpConfig, HttpError, Maintenance, MaintenanceError, Server, Services,
+};
 use modelog_sql::{SqlConfig, SqlStore};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -18,6 +22,48 @@ use tokio::task::JoinHandle;
 
 /// How long a test waits for what must happen; it fails beyond, whatever the reason.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says that it did what it was asked to, with a directory of backups that tells what becomes of them: `busy`, `broken`,
+/// or any other. After a broken one it says that backups fail.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    failing: AtomicBool,
+}
+
+#[async_trait]
+impl Maintenance for Keeper {
+    async fn compact(&self) -> Result<Compacted, MaintenanceError> {
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(MaintenanceError::Compaction("the disk is full".to_owned()));
+        }
+        Ok(Compacted {
+            files: 2,
+            cold_end: Offset(3),
+            ..Compacted::default()
+        })
+    }
+
+    async fn back_up(&self, to: PathBuf, keep: Option<u32>) -> Result<BackedUp, MaintenanceError> {
+        match to.to_str() {
+            Some("/busy") => Err(MaintenanceError::Busy),
+            Some("/etc") => Err(MaintenanceError::Destination("/etc holds files".to_owned())),
+            Some("/broken") => {
+                self.failing.store(true, Ordering::Relaxed);
+                Err(MaintenanceError::Backup("the disk is broken".to_owned()))
+            }
+            _ => Ok(BackedUp {
+                path: to.join("new").display().to_string(),
+                new_files: keep.map_or(0, u64::from),
+                ..BackedUp::default()
+            }),
+        }
+    }
+
+    fn failing(&self) -> Vec<&'static str> {
+        let failing = self.failing.load(Ordering::Relaxed);
+        if failing { vec!["backup"] } else { Vec::new() }
+    }
+}
 
 /// A running server.
 pub(crate) struct TestServer {
@@ -70,6 +116,7 @@ impl TestServer {
             engine: engine.clone(),
             reads: Arc::new(store.reads()),
             metrics: Arc::new(|| "modelog_build_info{version=\"0\"} 1\n".to_owned()),
+            maintenance: Arc::new(Keeper::default()),
         };
         let server = Server::bind(config, services).await.unwrap();
         let addr = server.local_addr();

@@ -8,7 +8,7 @@ use modelog_http::{HttpConfig, HttpError, Server, Services, hash_token};
 use modelog_sql::{SqlConfig, SqlStore};
 use serde_json::json;
 
-use crate::harness::{TestServer, answer, refused, send, token_file};
+use crate::harness::{Keeper, TestServer, answer, refused, send, token_file};
 
 const EVENT: &str = r#"{"type":"EventLogged","name":"a"}"#;
 
@@ -203,6 +203,7 @@ async fn bind(config: HttpConfig) -> Result<Server, HttpError> {
         engine,
         reads: Arc::new(store.reads()),
         metrics: Arc::new(String::new),
+        maintenance: Arc::new(Keeper::default()),
     };
     Server::bind(config, services).await
 }

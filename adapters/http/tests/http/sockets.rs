@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{PATIENCE, TestServer, answer, read_all, send, token_file};
+use crate::harness::{Keeper, PATIENCE, TestServer, answer, read_all, send, token_file};
 
 const EVENT: &str = r#"{"type":"EventLogged","name":"a"}"#;
 const SHORT: Duration = Duration::from_millis(300);
@@ -376,6 +376,7 @@ async fn a_file_in_the_place_of_the_control_socket_is_kept() {
         engine,
         reads: std::sync::Arc::new(store.reads()),
         metrics: std::sync::Arc::new(String::new),
+        maintenance: std::sync::Arc::new(Keeper::default()),
     };
     let config = modelog_http::HttpConfig {
         listen: ([127, 0, 0, 1], 0).into(),

@@ -19,6 +19,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::harness::Keeper;
+
 pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 /// What a client meets.
@@ -69,6 +71,7 @@ impl Site {
             engine: engine.clone(),
             reads,
             metrics: Arc::new(String::new),
+            maintenance: Arc::new(Keeper::default()),
         };
         let config = HttpConfig {
             listen: ([127, 0, 0, 1], 0).into(),
