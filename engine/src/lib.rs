@@ -32,4 +32,6 @@ pub use log::{LogReader, inspect};
 pub use offset::{Offset, TimeError, Timestamp};
 pub use runtime::{NotRebuildable, NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
 pub use statistician::SharedStatistics;
+#[cfg(feature = "sim")]
+pub use storage::sim;
 pub use storage::{LocalStorage, LockGuard, Storage, StorageFile};

@@ -3,6 +3,13 @@
 //! Paths are absolute or relative to the process; the engine hands in paths under its data directory only. Nothing is
 //! durable before the file's `sync_data`, and no created, renamed or removed name before its directory's `sync_dir`.
 
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(feature = "sim")]
+mod sim_content;
+#[cfg(feature = "sim")]
+mod sim_disk;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Write};
