@@ -3,11 +3,12 @@
 //! ```text
 //! _manifest.json
 //! kind=PredictionLogged/date=2026-11-22/00000000000000000000-00000000000004194304.parquet
-//! kind=PredictionLogged/date=2026-11-22/00000000000004194304.tmp
+//! kind=PredictionLogged/date=2026-11-22/.00000000000004194304.tmp
 //! ```
 //!
 //! A file's name says the offset of its first row and the offset after its last one; the date is the day, in UTC, on
-//! which the log took its rows. Unfinished files end in `.tmp`, which no glob for Parquet matches.
+//! which the log took its rows. Unfinished files end in `.tmp`, which no glob for Parquet matches, and start with a dot:
+//! pyarrow, pandas and Spark, told to read a directory, read every file in it that is not hidden.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -177,7 +178,7 @@ pub fn directory(kind: FileKind, date: NaiveDate) -> PathBuf {
 #[must_use]
 pub fn unfinished(kind: FileKind, date: NaiveDate, first: Offset) -> PathBuf {
     directory(kind, date).join(format!(
-        "{:0width$}.{UNFINISHED}",
+        ".{:0width$}.{UNFINISHED}",
         first.0,
         width = OFFSET_DIGITS
     ))
@@ -187,7 +188,8 @@ pub fn unfinished(kind: FileKind, date: NaiveDate, first: Offset) -> PathBuf {
 #[must_use]
 pub fn is_unfinished(path: &Path) -> bool {
     split(path).is_some_and(|(_, _, file)| {
-        file.strip_suffix(".tmp")
+        file.strip_prefix('.')
+            .and_then(|file| file.strip_suffix(".tmp"))
             .is_some_and(|first| offset(first).is_some())
     })
 }
@@ -270,7 +272,8 @@ mod tests {
         }
         for theirs in [
             "kind=Origin/date=2026-11-22/notes.tmp",
-            "00000000000000000000.tmp",
+            "kind=Origin/date=2026-11-22/00000000000000000000.tmp",
+            ".00000000000000000000.tmp",
         ] {
             assert!(!is_unfinished(Path::new(theirs)), "{theirs}");
         }
