@@ -72,6 +72,8 @@ pub const PROJECTION_LAG_SECONDS: &str = "modelog_projection_lag_seconds";
 pub const PROJECTION_ERRORS: &str = "modelog_projection_errors_total";
 pub const PROJECTION_STOPPED: &str = "modelog_projection_stopped";
 pub const PROJECTION_LAST_SUCCESS: &str = "modelog_projection_last_success_timestamp_seconds";
+pub const BACKUP_ERRORS: &str = "modelog_backup_errors_total";
+pub const BACKUP_LAST_SUCCESS: &str = "modelog_backup_last_success_timestamp_seconds";
 pub const PREDICTIONS: &str = "modelog_predictions_total";
 pub const PREDICTION_ERRORS: &str = "modelog_prediction_errors_total";
 pub const PREDICTION_LABELLED: &str = "modelog_prediction_labelled_total";
@@ -222,6 +224,16 @@ pub const ALL: &[Metric] = &[
         PROJECTION_LAST_SUCCESS,
         &["projection"],
         "When events were last applied.",
+    ),
+    counter(
+        BACKUP_ERRORS,
+        &[],
+        "Backups that failed; those of the configuration are tried again.",
+    ),
+    gauge(
+        BACKUP_LAST_SUCCESS,
+        &[],
+        "When the newest backup was complete.",
     ),
     counter(
         PREDICTIONS,
