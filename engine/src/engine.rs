@@ -16,7 +16,7 @@ use crate::event::{
     FeedbackLogged, FieldError, HyperparametersLogged, MetricLogged, ModelCreated,
     ModelVersionAliased, ModelVersionCreated, PredictionLogged, RunFinished, RunStarted, TagsSet,
 };
-use crate::log::{Log, LogReader, Parts};
+use crate::log::{ColdHandle, Log, LogReader, Parts};
 use crate::names::Names;
 use crate::projection::{Projection, View};
 use crate::runtime::{self, ProjectionHandle};
@@ -180,6 +180,27 @@ impl Engine {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.inner.log.epoch()
+    }
+
+    /// For the cold tier: hands history over to it. The handle does not keep the log open.
+    #[must_use]
+    pub fn cold(&self) -> ColdHandle {
+        ColdHandle::new(Arc::clone(self.inner.log.shared()))
+    }
+
+    /// Everything before this offset is known to be in the cold tier.
+    #[must_use]
+    pub fn cold_end(&self) -> Offset {
+        self.inner.log.shared().cold_end()
+    }
+
+    /// Ends the segment being written, if it has events: files that hold everything before the offset answered do not
+    /// change any more. Blocks for a few syncs.
+    ///
+    /// # Errors
+    /// [`LogError::NotSealed`] if there was no space for another segment; [`LogError::Closed`].
+    pub fn seal(&self) -> Result<Offset, LogError> {
+        self.inner.log.seal()
     }
 
     /// Whether what stood at this checkpoint may go on from there; its fold version is not looked at.

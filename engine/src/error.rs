@@ -67,6 +67,24 @@ pub enum LogError {
     /// Events that are in neither segments nor the cold tier.
     #[error("events {first} to {end} are in no segment and no other store")]
     Missing { first: Offset, end: Offset },
+    /// The cold tier is that of another log.
+    #[error(
+        "the cold tier holds the history of log {found}, this is log {expected}: give each log a directory of its own"
+    )]
+    ForeignCold { found: LogId, expected: LogId },
+    /// There is history in the cold tier and no log beside it.
+    #[error(
+        "the cold tier holds the history of log {log}, and the log itself is gone: `modelog restore` makes a log of it in a new directory"
+    )]
+    LogGone { log: LogId },
+    /// The cold tier lost what it had taken over.
+    #[error(
+        "the cold tier ends at offset {end}, though everything before {recorded} was handed over to it: bring its files back from a backup"
+    )]
+    ColdLost { end: Offset, recorded: Offset },
+    /// The segment being written could not be ended; the log goes on.
+    #[error("the segment could not be ended: {reason}")]
+    NotSealed { reason: String },
     #[error("the log is closed")]
     Closed,
     /// A setting that cannot be.
@@ -82,10 +100,15 @@ impl LogError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::Locked { .. } => ErrorKind::Unavailable,
-            Self::Corrupt { .. } | Self::Missing { .. } | Self::Foreign { .. } => {
-                ErrorKind::Corrupt
+            Self::Io { .. } | Self::Locked { .. } | Self::NotSealed { .. } => {
+                ErrorKind::Unavailable
             }
+            Self::Corrupt { .. }
+            | Self::Missing { .. }
+            | Self::Foreign { .. }
+            | Self::ForeignCold { .. }
+            | Self::LogGone { .. }
+            | Self::ColdLost { .. } => ErrorKind::Corrupt,
             Self::Closed => ErrorKind::Closed,
             Self::TooNew { .. }
             | Self::NetworkFileSystem { .. }

@@ -28,7 +28,7 @@ pub use config::{
 };
 pub use engine::{Engine, Foundations, Health, LogEventsError};
 pub use error::{AppendError, CheckpointError, ErrorKind, LogError, chain};
-pub use log::{LogReader, inspect};
+pub use log::{ColdHandle, LogReader, inspect};
 pub use offset::{Offset, TimeError, Timestamp};
 pub use runtime::{NotRebuildable, NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
 pub use statistician::SharedStatistics;

@@ -4,12 +4,15 @@
 //! Beside an engine, what it writes meanwhile may show up as an unproven or torn end of the last segment.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use super::Segment;
 use super::frame::{Body, decode_body};
 use super::manifest::{Contents, Manifest};
-use super::scan::{LastSegment, scan_last, segment_files};
+use super::reader::{Want, read_segment};
+use super::scan::{LastSegment, follows, scan_last, segment_files};
 use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd, read_header};
+use crate::batch::LoggedBatch;
 use crate::error::LogError;
 use crate::origin::Origin;
 use crate::storage::{LocalStorage, Storage};
@@ -25,6 +28,8 @@ pub struct Verification {
     pub bytes: u64,
     /// The offset after the last sound event.
     pub end: Offset,
+    /// Everything before this offset was handed over to the cold tier, where segments may be gone.
+    pub cold_end: Offset,
     pub findings: Vec<Finding>,
 }
 
@@ -96,6 +101,7 @@ pub enum FrameContent {
 pub fn segments(data: &Path) -> Result<Vec<SegmentSummary>, LogError> {
     let directory = data.join("log");
     let manifest = Manifest::open(&LocalStorage, &directory, false)?;
+    let last = manifest.contents.segments.last().map(|entry| entry.number);
     let summary = |entry: &super::manifest::SegmentEntry| {
         let path = segment::path(&directory, entry.first_offset, entry.number);
         let bytes = match entry.end {
@@ -110,7 +116,7 @@ pub fn segments(data: &Path) -> Result<Vec<SegmentSummary>, LogError> {
             first_offset: entry.first_offset,
             end_offset: entry.end.map(|end| end.offset),
             bytes,
-            sealed: entry.end.is_some(),
+            sealed: entry.end.is_some() && Some(entry.number) != last,
             path,
         }
     };
@@ -199,6 +205,7 @@ pub(crate) fn verify_on(storage: &dyn Storage, data: &Path) -> Result<Verificati
                 .segments
                 .first()
                 .map_or(Offset::ZERO, |entry| entry.first_offset),
+            cold_end: contents.cold_end,
             findings: Vec::new(),
         },
     };
@@ -228,6 +235,150 @@ pub(crate) fn verify_on(storage: &dyn Storage, data: &Path) -> Result<Verificati
         verifier.add(&path, 0, None, Severity::Notice, what);
     }
     Ok(verifier.found)
+}
+
+/// Reads the events that are in a data directory's segments, in order, without opening the log.
+///
+/// Beside a running engine it shows what was there when it was opened, the unproven end of the last segment included.
+#[derive(Debug)]
+pub struct SegmentReader {
+    storage: Arc<dyn Storage>,
+    log: LogId,
+    cold_end: Offset,
+    segments: Vec<Segment>,
+    /// The segment read last, and where to go on in it.
+    at: usize,
+    place: u64,
+    next: Offset,
+}
+
+impl SegmentReader {
+    /// Looks at the segments of a data directory.
+    ///
+    /// # Errors
+    /// [`LogError`] if the manifest cannot be read, or the last segment is damaged.
+    pub fn open(storage: Arc<dyn Storage>, data: &Path) -> Result<Self, LogError> {
+        let directory = data.join("log");
+        let contents = Manifest::open(&*storage, &directory, false)?.contents;
+        let mut segments = Vec::new();
+        for entry in &contents.segments {
+            let path = segment::path(&directory, entry.first_offset, entry.number);
+            let file = match storage.open(&path, false) {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound
+                        && entry.end.is_some_and(|end| end.offset <= contents.cold_end) =>
+                {
+                    continue;
+                }
+                outcome => outcome.map_err(LogError::io("opening", &path))?,
+            };
+            let header = read_header(&*file, &path)?;
+            let end = match entry.end {
+                Some(end) => end,
+                None => scan_last(&*file, &path, &contents)?.sound,
+            };
+            segments.push(Segment {
+                number: entry.number,
+                first_offset: entry.first_offset,
+                epoch: header.epoch,
+                path,
+                end: Mutex::new((end.offset, end.position)),
+            });
+        }
+        let next = segments
+            .first()
+            .map_or(contents.cold_end, |segment| segment.first_offset);
+        Ok(Self {
+            storage,
+            log: contents.log,
+            cold_end: contents.cold_end,
+            segments,
+            at: 0,
+            place: SEGMENT_HEADER_BYTES as u64,
+            next,
+        })
+    }
+
+    /// The identity of the log.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.log
+    }
+
+    /// Everything before this offset was handed over to the cold tier.
+    #[must_use]
+    pub fn cold_end(&self) -> Offset {
+        self.cold_end
+    }
+
+    /// The first offset that a segment holds; the end of all if there is none.
+    #[must_use]
+    pub fn first(&self) -> Offset {
+        self.segments
+            .first()
+            .map_or(self.cold_end, |segment| segment.first_offset)
+    }
+
+    /// The offset after the last event.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        let last = self.segments.last().map(|segment| segment.end().0);
+        last.unwrap_or_default().max(self.cold_end)
+    }
+
+    /// The offset of the next event; those that no segment holds are passed over.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        self.next
+    }
+
+    /// Goes to an offset.
+    pub fn seek(&mut self, offset: Offset) {
+        self.at = self
+            .segments
+            .partition_point(|segment| segment.end().0 <= offset);
+        self.place = SEGMENT_HEADER_BYTES as u64;
+        self.next = match self.segments.get(self.at) {
+            Some(segment) => offset.max(segment.first_offset),
+            None => offset,
+        };
+    }
+
+    /// The next batches, of about `limit_bytes`; the first may begin below the offset sought. Empty at the end.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`] on damage, or that a file cannot be read.
+    pub fn next(&mut self, limit_bytes: usize) -> Result<Vec<LoggedBatch>, LogError> {
+        while let Some(segment) = self.segments.get(self.at) {
+            let (end, file_end) = segment.end();
+            if self.next < end && self.place < file_end {
+                let file = self
+                    .storage
+                    .open(&segment.path, false)
+                    .map_err(LogError::io("opening", &segment.path))?;
+                let read = read_segment(
+                    segment,
+                    self.log,
+                    &*file,
+                    self.place,
+                    self.next,
+                    limit_bytes,
+                    Want::Events,
+                )?;
+                self.place = read.position;
+                if let Some(last) = read.batches.last() {
+                    self.next = last.end();
+                    return Ok(read.batches);
+                }
+            }
+            self.at += 1;
+            self.place = SEGMENT_HEADER_BYTES as u64;
+            if let Some(segment) = self.segments.get(self.at) {
+                self.next = self.next.max(segment.first_offset);
+            }
+        }
+        Ok(Vec::new())
+    }
 }
 
 struct Verifier<'a> {
@@ -265,6 +416,12 @@ impl Verifier<'_> {
         let file = match self.storage.open(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.found.segments -= 1;
+                if let Some(end) = end.filter(|end| end.offset <= self.contents.cold_end) {
+                    // The cold tier has it all.
+                    self.found.end = end.offset;
+                    return Ok(());
+                }
                 self.add(
                     path,
                     0,
@@ -294,7 +451,8 @@ impl Verifier<'_> {
             );
             return Ok(());
         }
-        if predecessor.is_some_and(|predecessor| predecessor != header.predecessor) {
+        let cold_end = self.contents.cold_end;
+        if predecessor.is_some_and(|predecessor| !follows(predecessor, &header, cold_end)) {
             let what = "it does not follow the segment before it".to_owned();
             self.add(path, 0, Some(first_offset), Severity::Corrupt, what);
         }

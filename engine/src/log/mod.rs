@@ -36,6 +36,7 @@ mod manifest;
 mod mentions;
 mod open;
 mod reader;
+mod retention;
 mod roll;
 mod scan;
 mod segment;
@@ -48,6 +49,7 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
@@ -63,10 +65,12 @@ use crate::{Checkpoint, ColdTier, LogId, Offset};
 
 pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};
 use item::Item;
-use manifest::Contents;
+use manifest::{Contents, Manifest};
 pub(crate) use mentions::TextRows;
 pub(crate) use open::Parts;
 pub use reader::LogReader;
+use retention::Ages;
+pub use retention::ColdHandle;
 pub(crate) use snapshot::{About, Sort};
 use state::State;
 
@@ -98,6 +102,9 @@ pub(crate) struct Shared {
     segments: RwLock<Vec<Arc<Segment>>>,
     /// What the manifest said at opening; epochs do not change while a log is open.
     contents: Contents,
+    /// Taken before `segments` by whoever changes both.
+    manifest: Mutex<Manifest>,
+    ages: Mutex<Ages>,
     recent: Mutex<Recent>,
 }
 
@@ -109,6 +116,8 @@ const BUDGET_UNIT: usize = 1024;
 struct Queue {
     state: State,
     items: VecDeque<Item>,
+    /// Who asked for the segment to be sealed.
+    seals: Vec<mpsc::Sender<Result<Offset, LogError>>>,
     /// Why appends are refused, for good.
     stopped: Option<Stopped>,
     /// Since when there has been no space; looked at again now and then.
@@ -268,6 +277,20 @@ impl Log {
         LogReader::new(Arc::clone(&self.shared), from)
     }
 
+    /// Ends the segment being written, if it has events: everything before the offset answered lies in sealed segments.
+    pub(crate) fn seal(&self) -> Result<Offset, LogError> {
+        let (sender, answer) = mpsc::channel();
+        {
+            let mut queue = self.shared.queue();
+            if queue.stopped.is_some() {
+                return Err(LogError::Closed);
+            }
+            queue.seals.push(sender);
+            self.shared.work.notify_all();
+        }
+        answer.recv().unwrap_or(Err(LogError::Closed))
+    }
+
     /// Refuses appends from now on, writes what was admitted, a snapshot and the closing frame.
     pub(crate) fn close(&self) -> Result<(), LogError> {
         {
@@ -279,7 +302,12 @@ impl Log {
             return Ok(());
         };
         let outcome = writer.join().unwrap_or(Err(LogError::Closed));
-        self.shared.tail.send_modify(|tail| tail.closed = true);
+        self.shared.write_ages(self.shared.clock.monotonic());
+        {
+            // Whoever changes the manifest has finished, and nobody will begin.
+            let _manifest = lock(&self.shared.manifest);
+            self.shared.tail.send_modify(|tail| tail.closed = true);
+        }
         lock(&self.lock).take();
         outcome
     }

@@ -31,7 +31,7 @@ use super::append_clock::AppendClock;
 use super::counts::space_wanted;
 use super::frame::{Header, Place};
 use super::manifest::{Contents, Epoch, Manifest};
-use super::reader::read_segment;
+use super::reader::{Want, read_segment};
 use super::roll::{Active, NewSegment};
 use super::scan::{LastSegment, check_sealed, scan_last, segment_files};
 use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd};
@@ -86,7 +86,7 @@ impl Log {
                 path: data.to_path_buf(),
                 holder,
             })?;
-        let manifest = open_manifest(storage, &directory, parts.new_log)?;
+        let manifest = open_manifest(&parts, &directory)?;
         let opening = Opening {
             parts,
             config,
@@ -98,17 +98,20 @@ impl Log {
     }
 }
 
-fn open_manifest(
-    storage: &dyn Storage,
-    directory: &Path,
-    new_log: LogId,
-) -> Result<Manifest, LogError> {
+fn open_manifest(parts: &Parts, directory: &Path) -> Result<Manifest, LogError> {
+    let storage = &*parts.storage;
     let path = directory.join("MANIFEST");
+    let held = parts.cold.as_ref().and_then(|cold| cold.log());
     if storage
         .exists(&path)
         .map_err(LogError::io("looking for", &path))?
     {
-        return Manifest::open(storage, directory, true);
+        let manifest = Manifest::open(storage, directory, true)?;
+        let expected = manifest.contents.log;
+        return match held {
+            Some(found) if found != expected => Err(LogError::ForeignCold { found, expected }),
+            _ => Ok(manifest),
+        };
     }
     if let Some(stray) = segment_files(storage, directory)?.into_iter().next() {
         return Err(LogError::Foreign {
@@ -116,8 +119,11 @@ fn open_manifest(
             reason: "there are segments but no MANIFEST".into(),
         });
     }
+    if let Some(log) = held {
+        return Err(LogError::LogGone { log });
+    }
     let contents = Contents {
-        log: new_log,
+        log: parts.new_log,
         epochs: vec![Epoch {
             number: 1,
             start: Offset::ZERO,
@@ -147,29 +153,34 @@ struct Opening {
     manifest: Manifest,
 }
 
+/// The last segment of the manifest.
+enum Last {
+    /// There is none: the log is new.
+    New,
+    Found {
+        file: Arc<dyn StorageFile>,
+        path: PathBuf,
+        found: LastSegment,
+    },
+    /// Its file is gone, after the log was closed in order and the cold tier had all of it.
+    Cold(SegmentEnd),
+}
+
 impl Opening {
     fn run(mut self, lock: LockGuard) -> Result<Log, LogError> {
+        self.check_cold()?;
         let sealed = check_sealed(
             &*self.parts.storage,
             &self.directory,
-            &self.manifest.contents,
+            &mut self.manifest.contents,
         )?;
-        let last = match self.manifest.contents.segments.last() {
-            None => None,
-            Some(entry) => {
-                let path = segment::path(&self.directory, entry.first_offset, entry.number);
-                let storage = &self.parts.storage;
-                let file = storage
-                    .open(&path, true)
-                    .map_err(LogError::io("opening", &path))?;
-                let found = scan_last(&*file, &path, &self.manifest.contents)?;
-                Some((file, path, found))
-            }
-        };
+        let last = self.last()?;
         self.set_orphans_aside()?;
-        let tail = last
-            .as_ref()
-            .map_or(Offset::ZERO, |(_, _, found)| found.sound.offset);
+        let (first, tail) = match &last {
+            Last::New => (Offset::ZERO, Offset::ZERO),
+            Last::Found { found, .. } => (found.first, found.sound.offset),
+            Last::Cold(end) => (end.offset, end.offset),
+        };
         let window = self.config.dedupe_window;
         let snapshot = ADMISSION.read(&*self.parts.storage, &self.snapshots, |about, content| {
             if fits(about, &self.manifest.contents, tail) {
@@ -178,63 +189,113 @@ impl Opening {
                 None
             }
         });
-        let mut state = snapshot?.unwrap_or_else(|| State::new(window));
-        let snapshot_at = state.next;
-        self.fold_sealed(&mut state, &sealed)?;
+        let snapshot = snapshot?;
+        let snapshot_at = snapshot.as_ref().map(|state| state.next);
+        let mut state = snapshot.unwrap_or_else(|| State::new(window));
+        self.fold_until(&mut state, &sealed, first)?;
         let mut segments = sealed;
         let (active, clock) = match last {
-            None => (
+            Last::New => (
                 self.begin(&state, SegmentEnd::default(), Timestamp::MIN, None)?,
                 Timestamp::MIN,
             ),
-            Some((file, path, found)) => {
-                self.take_over(&mut state, &mut segments, file, path, found)?
+            Last::Cold(end) => {
+                let clock = self.last_cold_time(end.offset)?;
+                (self.begin(&state, end, clock, None)?, clock)
+            }
+            Last::Found { file, path, found } => {
+                self.take_over(&mut state, &mut segments, (file, path, found), snapshot_at)?
             }
         };
         segments.push(Arc::clone(&active.segment));
-        self.start(lock, state, segments, active, clock, snapshot_at)
+        let changed = snapshot_at != Some(state.next);
+        self.start(lock, state, segments, active, clock, changed)
     }
 
-    /// Folds what the sealed segments, and the cold tier before them, hold beyond the snapshot.
-    fn fold_sealed(&self, state: &mut State, sealed: &[Arc<Segment>]) -> Result<(), LogError> {
-        let first = self
-            .manifest
-            .contents
-            .segments
-            .first()
-            .map_or(Offset::ZERO, |entry| entry.first_offset);
-        while state.next < first {
-            let missing = LogError::Missing {
-                first: state.next,
-                end: first,
-            };
-            let cold = self
-                .parts
-                .cold
-                .as_ref()
-                .filter(|cold| cold.end() > state.next)
-                .ok_or(missing)?;
-            for batch in cold.read(state.next, FOLD_BYTES)? {
-                if batch.end() > state.next && !state.fold(&batch) {
-                    return Err(LogError::Missing {
-                        first: state.next,
-                        end: batch.end(),
-                    });
+    /// Whether the cold tier still holds what was handed over to it.
+    fn check_cold(&self) -> Result<(), LogError> {
+        let recorded = self.manifest.contents.cold_end;
+        match &self.parts.cold {
+            Some(cold) if cold.end() < recorded => Err(LogError::ColdLost {
+                end: cold.end(),
+                recorded,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the last segment.
+    fn last(&self) -> Result<Last, LogError> {
+        let contents = &self.manifest.contents;
+        let Some(entry) = contents.segments.last() else {
+            return Ok(Last::New);
+        };
+        let path = segment::path(&self.directory, entry.first_offset, entry.number);
+        let storage = &self.parts.storage;
+        let there = storage
+            .exists(&path)
+            .map_err(LogError::io("looking for", &path))?;
+        if let (false, Some(end)) = (there, entry.end) {
+            return Ok(Last::Cold(end));
+        }
+        let file = storage
+            .open(&path, true)
+            .map_err(LogError::io("opening", &path))?;
+        let found = scan_last(&*file, &path, contents)?;
+        Ok(Last::Found { file, path, found })
+    }
+
+    /// When the log took the event before an offset that only the cold tier reaches.
+    fn last_cold_time(&self, end: Offset) -> Result<Timestamp, LogError> {
+        let (Some(cold), Some(last)) = (&self.parts.cold, end.0.checked_sub(1)) else {
+            return Ok(Timestamp::MIN);
+        };
+        let batches = cold.read(Offset(last), 1)?;
+        Ok(batches
+            .last()
+            .map_or(Timestamp::MIN, |batch| batch.append_time))
+    }
+
+    /// Folds everything up to an offset that the snapshot does not have: from segments, and from the cold tier where
+    /// there are none.
+    fn fold_until(
+        &self,
+        state: &mut State,
+        sealed: &[Arc<Segment>],
+        end: Offset,
+    ) -> Result<(), LogError> {
+        while state.next < end {
+            let next = state.next;
+            let held =
+                |segment: &&Arc<Segment>| segment.first_offset <= next && next < segment.end().0;
+            match sealed.iter().find(held) {
+                Some(segment) => {
+                    let file = self.open_file(&segment.path)?;
+                    fold_segment(state, self.manifest.contents.log, segment, &*file)?;
                 }
+                None => self.fold_cold(state, end)?,
             }
         }
-        for segment in sealed {
-            if segment.end().0 <= state.next {
-                continue;
+        Ok(())
+    }
+
+    /// Folds the next piece of the cold tier.
+    fn fold_cold(&self, state: &mut State, end: Offset) -> Result<(), LogError> {
+        let first = state.next;
+        let missing = LogError::Missing { first, end };
+        let cold = self
+            .parts
+            .cold
+            .as_ref()
+            .filter(|cold| cold.end() > first)
+            .ok_or(missing)?;
+        for batch in cold.read(first, FOLD_BYTES)? {
+            if batch.end() > state.next && !state.fold(&batch) {
+                return Err(LogError::Missing {
+                    first: state.next,
+                    end: batch.end(),
+                });
             }
-            let file = self.open_file(&segment.path)?;
-            fold_segment(
-                state,
-                self.manifest.contents.log,
-                segment,
-                &*file,
-                SEGMENT_HEADER_BYTES as u64,
-            )?;
         }
         Ok(())
     }
@@ -251,9 +312,8 @@ impl Opening {
         &mut self,
         state: &mut State,
         segments: &mut Vec<Arc<Segment>>,
-        file: Arc<dyn StorageFile>,
-        path: PathBuf,
-        found: LastSegment,
+        (file, path, found): (Arc<dyn StorageFile>, PathBuf, LastSegment),
+        snapshot_at: Option<Offset>,
     ) -> Result<(Active, Timestamp), LogError> {
         let entry = *self
             .manifest
@@ -274,9 +334,11 @@ impl Opening {
         let nothing_cut = found.torn_end == found.sound.position;
         if found.closed && nothing_cut {
             let segment = segment(found.sound);
-            if found.sound.offset > state.next {
-                fold_segment(state, log, &segment, &*file, SEGMENT_HEADER_BYTES as u64)?;
+            // The snapshot of a closing is the last word, on calls without events too.
+            if snapshot_at != Some(found.sound.offset) {
+                fold_segment(state, log, &segment, &*file)?;
             }
+            self.reopen_last()?;
             let active = Active {
                 segment,
                 zeroed: found.sound.position,
@@ -287,8 +349,8 @@ impl Opening {
             return Ok((active, found.append_time));
         }
         let proven = segment(found.proven);
-        if found.proven.offset > state.next {
-            fold_segment(state, log, &proven, &*file, SEGMENT_HEADER_BYTES as u64)?;
+        if found.proven.offset >= state.next {
+            fold_segment(state, log, &proven, &*file)?;
         }
         if !nothing_cut {
             self.quarantine_bytes(&*file, &path, found.sound.position, found.torn_end)?;
@@ -309,19 +371,22 @@ impl Opening {
             found.append_time,
             Some((unproven, epoch)),
         )?;
-        if found.sound.offset > state.next {
-            fold_segment(
-                state,
-                log,
-                &active.segment,
-                &*active.file,
-                SEGMENT_HEADER_BYTES as u64,
-            )?;
+        if found.sound.offset >= state.next {
+            fold_segment(state, log, &active.segment, &*active.file)?;
         }
         file.set_len(found.proven.position)
             .map_err(LogError::io("cutting", &path))?;
         segments.push(proven);
         Ok((active, found.append_time))
+    }
+
+    /// Takes back, before anything is written to it, what closing recorded of the last segment.
+    fn reopen_last(&mut self) -> Result<(), LogError> {
+        let last = self.manifest.contents.segments.last_mut();
+        match last.and_then(|entry| entry.end.take()) {
+            Some(_) => self.manifest.write(),
+            None => Ok(()),
+        }
     }
 
     /// Starts a segment behind `predecessor`, with the unproven frames of the one before.
@@ -450,7 +515,7 @@ impl Opening {
         segments: Vec<Arc<Segment>>,
         active: Active,
         clock: Timestamp,
-        snapshot_at: Offset,
+        changed: bool,
     ) -> Result<Log, LogError> {
         let Self {
             parts,
@@ -473,6 +538,7 @@ impl Opening {
         let full_since = full.then(|| parts.clock.monotonic());
         let budget = config.backlog_bytes_max.div_ceil(BUDGET_UNIT).max(1);
         let reserve = config.reserve_bytes;
+        let sources = state.sources.without_calls();
         let shared = Arc::new(Shared {
             id: manifest.contents.log,
             directory: directory.clone(),
@@ -481,6 +547,7 @@ impl Opening {
             queue: Mutex::new(Queue {
                 state,
                 items: Default::default(),
+                seals: Vec::new(),
                 stopped: None,
                 full_since,
             }),
@@ -489,23 +556,19 @@ impl Opening {
             tail: watch::Sender::new(tail),
             segments: RwLock::new(segments),
             contents: manifest.contents.clone(),
+            manifest: Mutex::new(manifest),
+            ages: Mutex::default(),
             recent: Mutex::new(Recent::default()),
             storage: Arc::clone(&parts.storage),
             clock: parts.clock,
             cold: parts.cold,
             config,
         });
+        shared.find_ages()?;
         let ahead = Ahead::start(parts.storage, directory.clone(), reserve)
             .map_err(LogError::io("starting a thread for", &directory))?;
         let clock = AppendClock::new(clock);
-        let writer = Writer::new(
-            Arc::clone(&shared),
-            manifest,
-            active,
-            ahead,
-            clock,
-            snapshot_at,
-        );
+        let writer = Writer::new(Arc::clone(&shared), active, ahead, clock, sources, changed);
         let writer = writer
             .start()
             .map_err(LogError::io("starting a thread for", &directory))?;
@@ -567,17 +630,29 @@ impl Unproven<'_> {
     }
 }
 
+/// Folds what a segment holds beyond the state, calls without events and the sources it began with included.
 fn fold_segment(
     state: &mut State,
     log: LogId,
     segment: &Segment,
     file: &dyn StorageFile,
-    mut position: u64,
 ) -> Result<(), LogError> {
+    let mut position = SEGMENT_HEADER_BYTES as u64;
     let end = segment.end();
     while position < end.1 {
-        let read = read_segment(segment, log, file, position, state.next, FOLD_BYTES)?;
+        let read = read_segment(
+            segment,
+            log,
+            file,
+            position,
+            state.next,
+            FOLD_BYTES,
+            Want::Everything,
+        )?;
         position = read.position;
+        if let Some(sources) = read.sources {
+            state.fold_sources(segment.first_offset, sources);
+        }
         for batch in read.batches {
             if !state.fold(&batch) {
                 return Err(LogError::Corrupt {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::frame::{Body, decode_body, unpacked_len};
+use super::frame::{Body, Header, decode_body, unpacked_len};
 use super::segment::{FrameScan, SEGMENT_HEADER_BYTES};
+use super::state::SourceState;
 use super::{Segment, Shared, Tail, lock};
 use crate::batch::LoggedBatch;
 use crate::error::LogError;
@@ -123,6 +124,7 @@ impl LogReader {
                 start,
                 self.position,
                 limit_bytes,
+                Want::Events,
             )?;
             self.place = Some((Arc::clone(&segment), read.position));
             if read.batches.is_empty() {
@@ -148,7 +150,14 @@ impl LogReader {
 
     fn read_cold(&self, limit_bytes: usize) -> Result<Vec<Arc<LoggedBatch>>, LogError> {
         match &self.shared.cold {
-            Some(cold) if cold.end() > self.position => cold.read(self.position, limit_bytes),
+            Some(cold) if cold.end() > self.position => {
+                let mut batches = cold.read(self.position, limit_bytes)?;
+                for batch in &mut batches {
+                    let last = Offset(batch.end().0.saturating_sub(1));
+                    Arc::make_mut(batch).epoch = self.shared.epoch_of(last);
+                }
+                Ok(batches)
+            }
             _ => {
                 let end = self
                     .shared
@@ -164,14 +173,26 @@ impl LogReader {
     }
 }
 
+/// Which frames of a segment are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Those with events.
+    Events,
+    /// Those that move a source too, events or not; state frames.
+    Everything,
+}
+
 /// What a piece of a segment holds.
 pub(super) struct Read {
     pub(super) batches: Vec<LoggedBatch>,
+    /// Where sources stood when the segment began, if its first frame was read.
+    pub(super) sources: Option<Vec<SourceState>>,
     /// Where to go on.
     pub(super) position: u64,
 }
 
-/// Reads batches that end behind `from`, starting at a frame's position; frames before are skipped unread.
+/// Reads batches that end behind `from`, starting at a frame's position; frames before are skipped unread. With
+/// [`Want::Everything`], batches without events come from `from` on.
 pub(super) fn read_segment(
     segment: &Segment,
     log: LogId,
@@ -179,7 +200,14 @@ pub(super) fn read_segment(
     position: u64,
     from: Offset,
     limit_bytes: usize,
+    want: Want,
 ) -> Result<Read, LogError> {
+    let mut sources = None;
+    let wanted = |header: &Header| match want {
+        Want::Events => header.count > 0 && header.end() > from,
+        Want::Everything if header.count > 0 => header.end() > from,
+        Want::Everything => header.end() >= from && !header.is_closing(),
+    };
     let (end_offset, end) = segment.end();
     let mut scan = FrameScan::new(file, &segment.path, (log, segment.number), position, end);
     let mut batches = Vec::new();
@@ -192,11 +220,11 @@ pub(super) fn read_segment(
             move |reason: &str| corrupt(path, at, reached, reason)
         };
         match scan.header()? {
-            Some((header, _)) if header.end() <= from || header.count == 0 => {
+            Some((header, _)) if !wanted(&header) => {
                 reached = header.end();
                 scan.skip(&header);
                 // Nothing but empty frames may follow the last event.
-                if header.end() == end_offset && from >= end_offset {
+                if want == Want::Events && header.end() == end_offset && from >= end_offset {
                     scan.position = end;
                 }
                 continue;
@@ -211,7 +239,8 @@ pub(super) fn read_segment(
         reached = frame.header.end();
         match decode_body(&frame.header, segment.epoch, frame.body) {
             Ok(Body::Rows(batch)) => batches.push(batch),
-            Ok(Body::State(_) | Body::Closing) => {}
+            Ok(Body::State(found)) => sources = Some(found),
+            Ok(Body::Closing) => {}
             Err(_) => {
                 return Err(damaged(
                     "a frame's body cannot be read, though its checksum is right",
@@ -221,6 +250,7 @@ pub(super) fn read_segment(
     }
     Ok(Read {
         batches,
+        sources,
         position: scan.position,
     })
 }

@@ -101,8 +101,8 @@ impl NewSegment<'_> {
         storage
             .sync_dir(directory)
             .map_err(LogError::io("syncing", directory))?;
-        if let Some(old) = manifest.contents.segments.last_mut() {
-            old.end = old_end;
+        if let (Some(old), Some(end)) = (manifest.contents.segments.last_mut(), old_end) {
+            old.end = Some(end);
         }
         let entry = SegmentEntry {
             number: self.number,

@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use super::Segment;
 use super::manifest::Contents;
-use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd, read_header};
-use crate::Timestamp;
+use super::segment::{
+    self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd, SegmentHeader, read_header,
+};
 use crate::error::LogError;
 use crate::storage::{Storage, StorageFile, read_exact};
+use crate::{Offset, Timestamp};
 
 /// What the scan of the last segment found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastSegment {
+    /// Where it starts.
+    pub(crate) first: Offset,
     /// Up to here every frame is known to be synced.
     pub(crate) proven: SegmentEnd,
     /// Up to here frames are sound.
@@ -40,14 +44,28 @@ pub(crate) fn segment_files(
     Ok(files)
 }
 
-/// Checks headers, lengths and links of all segments but the last.
+/// Whether a segment may follow what ended there: directly, or where the cold tier holds what lies between.
+pub(super) fn follows(previous: SegmentEnd, header: &SegmentHeader, cold_end: Offset) -> bool {
+    let after_gap = SegmentEnd {
+        offset: header.first_offset,
+        ..SegmentEnd::default()
+    };
+    previous == header.predecessor
+        || (header.predecessor == after_gap
+            && (previous.offset..=cold_end).contains(&header.first_offset))
+}
+
+/// Checks headers, lengths and links of all segments but the last. Those that are gone, with all they held in the cold
+/// tier, are taken out of the contents.
 pub(super) fn check_sealed(
     storage: &dyn Storage,
     directory: &Path,
-    contents: &Contents,
+    contents: &mut Contents,
 ) -> Result<Vec<Arc<Segment>>, LogError> {
     let mut sealed = Vec::new();
+    let mut gone = Vec::new();
     let mut previous: Option<SegmentEnd> = None;
+    let last = contents.segments.last().map(|entry| entry.number);
     for entry in &contents.segments {
         let path = segment::path(directory, entry.first_offset, entry.number);
         let corrupt = |position: u64, reason: &str| LogError::Corrupt {
@@ -60,7 +78,12 @@ pub(super) fn check_sealed(
             .exists(&path)
             .map_err(LogError::io("looking for", &path))?
         {
-            return Err(corrupt(0, "the file is missing"));
+            let Some(end) = entry.end.filter(|end| end.offset <= contents.cold_end) else {
+                return Err(corrupt(0, "the file is missing"));
+            };
+            previous = Some(end);
+            gone.push(entry.number);
+            continue;
         }
         let file = storage
             .open(&path, false)
@@ -75,10 +98,13 @@ pub(super) fn check_sealed(
         if header.number != entry.number || header.first_offset != entry.first_offset {
             return Err(corrupt(0, "its header is that of another segment"));
         }
-        if previous.is_some_and(|previous| previous != header.predecessor) {
+        if previous.is_some_and(|previous| !follows(previous, &header, contents.cold_end)) {
             return Err(corrupt(0, "it does not follow the segment before it"));
         }
         let Some(end) = entry.end else { continue };
+        if Some(entry.number) == last {
+            continue;
+        }
         let len = file.len().map_err(LogError::io("measuring", &path))?;
         if len < end.position {
             return Err(corrupt(len, "the file is shorter than when it was sealed"));
@@ -92,6 +118,9 @@ pub(super) fn check_sealed(
             end: Mutex::new((end.offset, end.position)),
         }));
     }
+    contents
+        .segments
+        .retain(|entry| Some(entry.number) == last || !gone.contains(&entry.number));
     Ok(sealed)
 }
 
@@ -159,9 +188,31 @@ pub(crate) fn scan_last(
             reason: "frames that were synced are missing".into(),
         });
     }
+    // What else is known of it: what the cold tier took over had been synced, and so had all of it when it was closed.
+    let missing = |reason: String| LogError::Corrupt {
+        path: path.to_path_buf(),
+        position: sound.position,
+        offset: sound.offset,
+        reason,
+    };
+    if sound.offset < contents.cold_end {
+        let reason = "events that were synced are missing; the cold tier holds those before";
+        return Err(missing(format!("{reason} {}", contents.cold_end)));
+    }
+    let closing = contents
+        .segments
+        .last()
+        .filter(|entry| entry.number == number)
+        .and_then(|entry| entry.end);
+    if closing.is_some_and(|end| end != sound) {
+        return Err(missing(
+            "it is not what it was when the log was closed".into(),
+        ));
+    }
     let proven = ends[ends.partition_point(|end| end.position <= highest) - 1];
     let epoch = segment_header.epoch;
     Ok(LastSegment {
+        first: segment_header.first_offset,
         proven,
         sound,
         append_time,

@@ -46,7 +46,7 @@ impl SourceState {
 /// The identity of a Kafka partition.
 type Partition = (Arc<str>, Arc<str>, Option<u128>, i32);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     calls: HashMap<Arc<str>, SourceState>,
     call_order: VecDeque<Arc<str>>,
@@ -122,6 +122,11 @@ impl Sources {
     pub(crate) fn note(&mut self, state: SourceState) -> Undo {
         match state.source.clone() {
             Source::Call { key, .. } => {
+                if self.calls.contains_key(&key) {
+                    // Read twice, by a fold: the answer is the same.
+                    self.calls.insert(Arc::clone(&key), state);
+                    return Undo::Call(key);
+                }
                 while self.call_order.len() >= CALLS_MAX {
                     if let Some(oldest) = self.call_order.pop_front() {
                         self.calls.remove(&oldest);
@@ -137,6 +142,8 @@ impl Sources {
                     self.forget_silent_producer();
                 }
                 let answers = self.producers.entry(Arc::clone(&id)).or_default();
+                // Read twice, by a fold.
+                answers.retain(|known| known.source != state.source);
                 if answers.len() >= ANSWERS_MAX {
                     answers.pop_front();
                 }
@@ -186,6 +193,16 @@ impl Sources {
         }
     }
 
+    /// Producers and positions alone, without the keys of calls.
+    pub(crate) fn without_calls(&self) -> Self {
+        Self {
+            calls: HashMap::default(),
+            call_order: VecDeque::default(),
+            producers: self.producers.clone(),
+            partitions: self.partitions.clone(),
+        }
+    }
+
     /// What a state frame holds: producers and positions, in an order that depends on nothing else.
     pub(crate) fn lasting(&self) -> Vec<SourceState> {
         let mut states: Vec<_> = self
@@ -197,6 +214,15 @@ impl Sources {
             .collect();
         states.sort_by_key(|state| state.first);
         states
+    }
+
+    /// Takes producers and positions from a state frame, which has them all.
+    pub(crate) fn replace_lasting(&mut self, states: Vec<SourceState>) {
+        self.producers.clear();
+        self.partitions.clear();
+        for state in states {
+            self.note(state);
+        }
     }
 
     /// The remembered calls, from the oldest on.

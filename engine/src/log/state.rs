@@ -167,6 +167,13 @@ impl State {
         }
     }
 
+    /// Takes in what a segment's first frame says of sources, if the fold has come to that segment's start.
+    pub(crate) fn fold_sources(&mut self, segment_first: Offset, sources: Vec<SourceState>) {
+        if self.next == segment_first {
+            self.sources.replace_lasting(sources);
+        }
+    }
+
     /// Notes the time of an append.
     pub(crate) fn mark(&mut self, now: Timestamp) {
         self.window.mark(now);

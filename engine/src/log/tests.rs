@@ -1,5 +1,7 @@
 //! The log on a real disk: what is acknowledged is there again, once, whatever is opened, rolled, cut or repeated.
 
+mod cold;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -20,20 +20,21 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use super::ahead::{Ahead, STEP_BYTES};
 use super::append_clock::AppendClock;
 use super::frame::{FrameKind, HEADER_BYTES, Header, Place, SCHEMA_VERSION, body_sum};
 use super::item::{Frame, Item, closing};
-use super::manifest::Manifest;
 use super::roll::{Active, NewSegment};
 use super::segment::SegmentEnd;
+use super::sources::{SourceState, Sources};
 use super::{Shared, Stopped, lock, snapshot};
 use crate::Offset;
 use crate::batch::LoggedBatch;
 use crate::error::{AppendError, LogError, chain};
+use crate::origin::Source;
 
 /// Blocks that `pad_groups` keeps groups apart by.
 const BLOCK_BYTES: u64 = 4096;
@@ -42,14 +43,22 @@ const BLOCK_BYTES: u64 = 4096;
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    manifest: Manifest,
     active: Active,
     ahead: Ahead,
     clock: AppendClock,
-    /// Offset of the last snapshot.
-    snapshot_at: Offset,
+    /// Producers and positions as of what is written: admission is ahead of it.
+    sources: Sources,
+    /// Something was written since the last snapshot was taken.
+    changed: bool,
     /// A snapshot that waits for the log to be durable up to its offset.
     pending_snapshot: Option<(Offset, Vec<u8>)>,
+}
+
+/// What the writer is asked for.
+enum Work {
+    Group(Vec<Item>),
+    /// The end of the segment, by these.
+    Seal(Vec<mpsc::Sender<Result<Offset, LogError>>>),
 }
 
 /// Why a group was not written.
@@ -79,19 +88,19 @@ const PREPARING: &str = "preparing space in";
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
-        manifest: Manifest,
         active: Active,
         ahead: Ahead,
         clock: AppendClock,
-        snapshot_at: Offset,
+        sources: Sources,
+        changed: bool,
     ) -> Self {
         Self {
             shared,
-            manifest,
             active,
             ahead,
             clock,
-            snapshot_at,
+            sources,
+            changed,
             pending_snapshot: None,
         }
     }
@@ -104,7 +113,14 @@ impl Writer {
     }
 
     fn run(mut self) -> Result<(), LogError> {
-        while let Some(items) = self.take() {
+        while let Some(work) = self.take() {
+            let items = match work {
+                Work::Group(items) => items,
+                Work::Seal(callers) => {
+                    self.seal(callers)?;
+                    continue;
+                }
+            };
             let (mut group, frames): (Vec<_>, Vec<_>) = items.into_iter().map(Item::encode).unzip();
             match self.write(&group, frames) {
                 Ok(batches) => {
@@ -127,10 +143,16 @@ impl Writer {
     }
 
     /// Waits for work; `None` once the log is closing and nothing is left.
-    fn take(&self) -> Option<Vec<Item>> {
+    fn take(&self) -> Option<Work> {
         let shared = &self.shared;
         let mut queue = shared.queue();
-        while queue.items.is_empty() {
+        loop {
+            if !queue.seals.is_empty() {
+                return Some(Work::Seal(std::mem::take(&mut queue.seals)));
+            }
+            if !queue.items.is_empty() {
+                break;
+            }
             if queue.stopped.is_some() {
                 return None;
             }
@@ -148,7 +170,37 @@ impl Writer {
             }
             items.extend(queue.items.pop_front());
         }
-        Some(items)
+        Some(Work::Group(items))
+    }
+
+    /// Ends the segment for those who asked. Want of space is their problem; any other failure is the log's.
+    fn seal(
+        &mut self,
+        callers: Vec<mpsc::Sender<Result<Offset, LogError>>>,
+    ) -> Result<(), LogError> {
+        let (end, first) = (
+            self.active.segment.end().0,
+            self.active.segment.first_offset,
+        );
+        let rolled = if end > first { self.roll() } else { Ok(()) };
+        let reason = rolled.as_ref().err().map(|error| chain(error));
+        for caller in callers {
+            let answer = match &reason {
+                None => Ok(self.active.segment.first_offset),
+                Some(reason) => Err(LogError::NotSealed {
+                    reason: reason.clone(),
+                }),
+            };
+            // Nobody may be waiting any more.
+            let _ = caller.send(answer);
+        }
+        match rolled.map_err(Unwritten::from) {
+            Ok(()) | Err(Unwritten::NoSpace) => Ok(()),
+            Err(Unwritten::Poisoned(error)) => {
+                self.poison(Vec::new(), &error);
+                Err(error)
+            }
+        }
     }
 
     /// Writes and syncs a group. Answers its batches, durable now.
@@ -206,6 +258,14 @@ impl Writer {
         self.active.segment.set_end(end, position);
         self.shared
             .observe_sync(self.shared.clock.monotonic().saturating_sub(started));
+        self.changed = true;
+        for (item, frame) in group.iter().zip(&frames) {
+            for origin in &frame.origins {
+                if !matches!(origin.source, Source::Call { .. }) {
+                    self.sources.note(SourceState::new(origin, item.first));
+                }
+            }
+        }
         let epoch = self.active.segment.epoch;
         let batches = group.iter().zip(frames).map(|(item, frame)| LoggedBatch {
             first_offset: item.first,
@@ -307,10 +367,9 @@ impl Writer {
             predecessor: end,
             append_time: self.clock.last(),
         };
-        let sources = self.shared.queue().state.sources.lasting();
-        let mut next = start.begin(&sources)?;
+        let mut next = start.begin(&self.sources.lasting())?;
         let (old_file, old_path) = (Arc::clone(&old.file), old.segment.path.clone());
-        start.publish(&mut self.manifest, Some(end))?;
+        start.publish(&mut lock(&self.shared.manifest), Some(end))?;
         self.shared
             .segments
             .write()
@@ -332,6 +391,8 @@ impl Writer {
         let queue = self.shared.queue();
         let bytes = snapshot::encode(&queue.state, self.shared.id, self.active.segment.epoch);
         self.pending_snapshot = Some((queue.state.next, bytes));
+        drop(queue);
+        self.changed = false;
     }
 
     fn write_pending_snapshot(&mut self) {
@@ -340,7 +401,6 @@ impl Writer {
         {
             self.ahead
                 .write_snapshot(self.shared.snapshots.clone(), offset, bytes);
-            self.snapshot_at = offset;
         }
     }
 
@@ -351,7 +411,7 @@ impl Writer {
     }
 
     fn close(&mut self) -> Result<(), LogError> {
-        if self.shared.tail() > self.snapshot_at {
+        if self.changed {
             self.snapshot();
             self.write_pending_snapshot();
         }
@@ -371,12 +431,22 @@ impl Writer {
             file,
             segment,
             position,
+            last_header_crc,
             ..
         } = &self.active;
         file.set_len(*position)
             .map_err(LogError::io("cutting", &segment.path))?;
         file.sync_data()
-            .map_err(LogError::io("syncing", &segment.path))
+            .map_err(LogError::io("syncing", &segment.path))?;
+        let mut manifest = lock(&self.shared.manifest);
+        if let Some(last) = manifest.contents.segments.last_mut() {
+            last.end = Some(SegmentEnd {
+                offset: segment.end().0,
+                position: *position,
+                last_header_crc: *last_header_crc,
+            });
+        }
+        manifest.write()
     }
 
     fn publish(&self, batches: Vec<LoggedBatch>) {
@@ -421,6 +491,7 @@ impl Writer {
         let behind = {
             let mut queue = shared.queue();
             queue.stopped = Some(Stopped::Poisoned(reason.clone()));
+            queue.seals.clear();
             std::mem::take(&mut queue.items)
         };
         shared

@@ -700,7 +700,9 @@ impl StorageFile for SimFile {
 
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
-        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        slices
+            .iter()
+            .for_each(|slice| bytes.extend_from_slice(slice));
         if bytes.is_empty() {
             return Ok(());
         }
