@@ -1,13 +1,13 @@
 //! `GET /v1/events`: a finite stretch of the log, as JSON lines or, one kind at a time, as an Arrow stream.
 //!
 //! The answer is written while the client reads it, in pieces of a bounded size, however long the log is. It ends where
-//! the log ended when the request arrived. If the log cannot be read on, the connection is cut without the end of the
+//! the log ended when the request arrived, or where it ended at a moment before. If the log cannot be read on, the connection is cut without the end of the
 //! body, so that no client takes a part for the whole.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::VARY;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::try_unfold;
@@ -27,6 +27,8 @@ use crate::problem::{Problem, Problems};
 use crate::state::AppState;
 
 const NDJSON: &str = "application/x-ndjson";
+/// Of which log the events are: places in it mean nothing in another one.
+const LOG: HeaderName = HeaderName::from_static("modelog-log");
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(read_events))
@@ -36,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// Arrow stream.
 ///
 /// The stretch ends where the log ended when the request arrived, or at `until`; `Modelog-Offset` says where, so that
-/// the next call can go on `from` there.
+/// the next call can go on `from` there, and `Modelog-Log` says of which log.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -49,7 +51,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
                 (String = "application/x-ndjson"),
                 (ArrowStream = "application/vnd.apache.arrow.stream"),
             ),
-            headers(("Modelog-Offset" = u64, description = "The end of the stretch."))
+            headers(
+                ("Modelog-Offset" = u64, description = "The end of the stretch."),
+                ("Modelog-Log" = String, description = "The UUID of the log that the events are of."),
+            )
         ),
         Problems,
         Lost,
@@ -66,7 +71,16 @@ async fn read_events(
     let tail = engine.tail();
     let start = asked.from.unwrap_or(Start::Offset(Offset::ZERO));
     let from = start.resolve(engine)?.offset;
-    let until = asked.until.map_or(tail, |until| until.min(tail));
+    let until = match asked.until {
+        None => tail,
+        Some(until) => {
+            let engine = engine.clone();
+            elsewhere(move || until.resolve(&engine, tail))
+                .await
+                .flatten()
+                .map_err(|error| Problem::from(&error))?
+        }
+    };
     let feed = Feed::new(engine.reader(from), Some(until));
     let source = match (media_type, asked.kind.as_deref()) {
         (ARROW, Some([kind])) => {
@@ -88,6 +102,8 @@ async fn read_events(
     let mut response = respond(media_type, Body::from_stream(body(first, rest)));
     let headers = response.headers_mut();
     headers.insert(OFFSET, until.0.into());
+    let log = HeaderValue::from_str(&engine.log_id().to_string());
+    headers.insert(LOG, log.expect("a UUID is plain text"));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }

@@ -1,9 +1,10 @@
 //! What can be asked of the log, and what it means.
 
+use modelog_engine::Timestamp;
 use modelog_engine::batch::{Filter, Kinds};
 use modelog_engine::event::Kind;
-use modelog_engine::{Offset, Timestamp};
 
+use super::moment::Until;
 use super::parameters::{Parameters, time};
 use super::position::Start;
 use crate::problem::Problem;
@@ -78,9 +79,10 @@ pub(super) struct Stretch {
     /// The first offset, 0 unless given; or the `id` of an event of the tail, to start after it.
     #[param(value_type = Option<String>, example = "0")]
     pub(super) from: Option<Start>,
-    /// The offset after the last; the end of the log unless given.
-    #[param(value_type = Option<u64>)]
-    pub(super) until: Option<Offset>,
+    /// The log as it was: the offset after the last event, or the time (RFC 3339) at which the log had taken no more. The
+    /// end of the log unless given. For the time of events there is `to`.
+    #[param(value_type = Option<String>, example = "2026-11-22T17:00:00Z")]
+    pub(super) until: Option<Until>,
     /// Kinds of events, separated by commas. As Arrow it must be one.
     #[param(value_type = Option<String>, example = "PredictionLogged")]
     pub(super) kind: Option<Vec<Kind>>,
@@ -121,7 +123,7 @@ impl Parameters for Stretch {
         } = Following::read(query)?;
         Ok(Self {
             from,
-            until: query.parsed("until", "an offset")?.map(Offset),
+            until: query.parsed("until", "an offset, or an RFC 3339 time")?,
             kind,
             model,
             run,
@@ -156,6 +158,7 @@ mod tests {
             "kind=Metric",
             "from=now",
             "until=-1",
+            "until=yesterday",
         ] {
             assert!(read::<Stretch>(raw).is_err(), "{raw}");
         }

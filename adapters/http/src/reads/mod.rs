@@ -20,6 +20,7 @@ mod events;
 mod feed;
 mod fresh;
 mod log_parameters;
+mod moment;
 mod parameters;
 mod places;
 mod position;

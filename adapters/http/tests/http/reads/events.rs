@@ -102,6 +102,50 @@ async fn bounds_are_offsets_and_times() {
     }
 }
 
+/// When each call of [`world`] was taken, as the events say it, and where it ended.
+fn calls(events: &[Value]) -> Vec<(String, u64)> {
+    let mut calls: Vec<(String, u64)> = Vec::new();
+    for event in events {
+        let time = event["append_time"].as_str().unwrap().to_owned();
+        let end = event["log_offset"].as_u64().unwrap() + 1;
+        match calls.last_mut() {
+            Some(last) if last.0 == time => last.1 = end,
+            _ => calls.push((time, end)),
+        }
+    }
+    calls
+}
+
+#[tokio::test]
+async fn a_stretch_can_end_at_a_moment_of_the_log() {
+    let site = Site::start().await;
+    world(&site, 400).await;
+    let events = lines(&site.get("/v1/events").await);
+    let calls = calls(&events);
+    assert!(calls.len() > 100, "calls have times of their own");
+    for (time, end) in calls.iter().step_by(37).chain(calls.last()) {
+        let reply = site.get(&format!("/v1/events?until={time}")).await;
+        assert_eq!(offsets(&lines(&reply)), Vec::from_iter(0..*end), "{time}");
+        assert_eq!(reply.offset(), *end);
+        // The same with everything else there is to say.
+        let path = format!("/v1/events?until={time}&from=5&kind=PredictionLogged");
+        let arrow = site.ask(&path, Some(ARROW)).await;
+        let expected = (5..*end).filter(|offset| offset % 3 == 1).count();
+        assert_eq!(arrow.rows().len(), expected, "{path}");
+    }
+    // What a microsecond before the first call was there, and what is in the future.
+    for (moment, end) in [("2026-01-01T00:00:00Z", 0), ("2200-01-01T00:00:00Z", 1200)] {
+        let reply = site.get(&format!("/v1/events?until={moment}")).await;
+        assert_eq!(reply.offset(), end, "{moment}");
+        assert_eq!(lines(&reply).len() as u64, end, "{moment}");
+    }
+    let reply = site.get("/v1/events?until=0").await;
+    assert_eq!(
+        reply.header("modelog-log"),
+        site.engine.log_id().to_string()
+    );
+}
+
 #[tokio::test]
 async fn one_kind_can_be_had_as_arrow() {
     let site = Site::start().await;
