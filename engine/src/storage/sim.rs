@@ -100,6 +100,8 @@ struct State {
     reads: u64,
     crash_at: Option<u64>,
     crashed: bool,
+    /// What was under way when it crashed.
+    under_way: Option<Op>,
     /// By number of the I/O.
     faults: BTreeMap<u64, Fault>,
     /// Numbers of reads.
@@ -266,6 +268,7 @@ impl SimStorage {
             reads: 0,
             crash_at: None,
             crashed: false,
+            under_way: None,
             faults: BTreeMap::new(),
             read_faults: HashSet::new(),
             capacity_bytes: None,
@@ -309,9 +312,19 @@ impl SimStorage {
     /// Ends this life of the disk, if nothing has yet, and gives what the crash left.
     #[must_use]
     pub fn reboot(&self, crash: Crash) -> Self {
-        let mut state = self.state();
-        state.crashed = true;
-        Self::of(state.disk.crash(crash), state.seed.wrapping_add(1))
+        self.state().crashed = true;
+        self.after(crash)
+    }
+
+    /// What a crash would leave now; this life of the disk goes on.
+    #[must_use]
+    pub fn after(&self, crash: Crash) -> Self {
+        let state = self.state();
+        let mut disk = state.disk.clone();
+        if let Some(op) = &state.under_way {
+            begin(&mut disk, op, crash);
+        }
+        Self::of(disk.crash(crash), state.seed.wrapping_add(1))
     }
 
     /// Makes an I/O fail, by its number.
@@ -440,9 +453,9 @@ impl State {
             return Err(gone());
         }
         if self.crash_at.is_some_and(|k| k <= self.ios) {
+            self.disk.clone().apply(&op)?;
             self.crashed = true;
-            let seed = self.seed ^ self.ios;
-            begin(&mut self.disk, &op, Crash::Kill { seed });
+            self.under_way = Some(op);
             return Err(gone());
         }
         let (op, error) = match self.faults.remove(&self.ios) {

@@ -408,30 +408,32 @@ impl Disk {
     /// the old name may still come back. What those changes build on becomes durable with them.
     fn sync_directory(&mut self, node: Node) {
         let mut built_on: HashSet<(Node, OsString)> = HashSet::new();
-        let mut needed = Vec::new();
-        for change in self.unsynced.iter().rev() {
-            let names = change.iter().map(|n| (n.directory, n.name.clone()));
+        // From the last change to the first: those made durable, and those that wait for another directory.
+        let (mut durable, mut waiting) = (Vec::new(), Vec::new());
+        for change in std::mem::take(&mut self.unsynced).into_iter().rev() {
+            let key = |naming: &Naming| (naming.directory, naming.name.clone());
             let here = change.first().is_some_and(|given| given.directory == node);
-            let is_needed = here || names.clone().any(|name| built_on.contains(&name));
-            if is_needed {
-                built_on.extend(names);
+            if !here && !change.iter().any(|naming| built_on.contains(&key(naming))) {
+                waiting.push(change);
+                continue;
             }
-            needed.push((is_needed, here));
+            let names: Vec<_> = change.iter().map(key).collect();
+            let waits = |naming: &Naming| {
+                here && naming.directory != node && !built_on.contains(&key(naming))
+            };
+            let (later, now): (NameChange, NameChange) = change.into_iter().partition(waits);
+            if !later.is_empty() {
+                waiting.push(later);
+            }
+            durable.extend(now);
+            built_on.extend(names);
         }
-        let unsynced = std::mem::take(&mut self.unsynced);
-        for (mut change, (is_needed, here)) in unsynced.into_iter().zip(needed.into_iter().rev()) {
-            if is_needed {
-                let stays = |naming: &Naming| here && naming.directory != node;
-                change
-                    .iter()
-                    .filter(|naming| !stays(naming))
-                    .for_each(|naming| self.make_durable(naming));
-                change.retain(stays);
-            }
-            if !change.is_empty() {
-                self.unsynced.push(change);
-            }
-        }
+        durable
+            .iter()
+            .rev()
+            .for_each(|naming| self.make_durable(naming));
+        waiting.reverse();
+        self.unsynced = waiting;
     }
 
     fn change(&mut self, file: Node, change: Change) -> io::Result<()> {
