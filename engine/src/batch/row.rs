@@ -2,7 +2,7 @@
 
 use super::builder::fill;
 use super::{LoggedBatch, Table};
-use crate::event::schema::{self, FieldType};
+use crate::event::schema::{self, FieldType, Presence};
 use crate::event::{Event, Json, Kind, Slot};
 use crate::{Offset, Timestamp};
 
@@ -106,7 +106,8 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Appends the event as one JSON object: `type`, `log_offset`, `append_time`, then every field that has a value.
+    /// Appends the event as one JSON object: `type`, `log_offset`, `append_time`, then every field that has a value; also
+    /// the null of a field that must be stated, such as the version of an alias that is taken away.
     /// JSON fields come out byte for byte; numbers that are not finite are strings; bytes are base64.
     pub fn write_json(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"type\":\"");
@@ -134,7 +135,8 @@ impl Row<'_> {
     }
 }
 
-/// Appends `,"name":value` for every field that has a value; the time only if there is one.
+/// Appends `,"name":value` for every field that has a value, and for one that must be stated; the time only if there is
+/// one.
 pub(super) fn write_fields(table: &Table, row: usize, time: Option<Timestamp>, out: &mut Vec<u8>) {
     for (column, field) in schema::fields(table.kind()).enumerate().skip(1) {
         let time = table
@@ -142,12 +144,18 @@ pub(super) fn write_fields(table: &Table, row: usize, time: Option<Timestamp>, o
             .get(row)
             .or(time)
             .filter(|_| column == schema::TIME);
-        if time.is_none() && !table.has(column, row) {
+        let null = time.is_none() && !table.has(column, row);
+        if null && field.presence != Presence::Stated {
             continue;
         }
         out.push(b',');
         write_value(out, field.name);
         out.push(b':');
+        if null {
+            // Left out, it would say nothing, and whoever takes events would refuse it.
+            out.extend_from_slice(b"null");
+            continue;
+        }
         match field.ty {
             FieldType::Json | FieldType::JsonObject => {
                 out.extend_from_slice(table.text(column).get(row).unwrap_or("null").as_bytes());

@@ -98,6 +98,21 @@ fn every_field_of_every_kind_round_trips() {
 }
 
 #[test]
+fn what_must_be_stated_is_stated_as_null() {
+    let removed = crate::event::ModelVersionAliased {
+        model: "m".into(),
+        alias: "prod".into(),
+        version: None,
+    };
+    let batch = logged(EventBatch::from_events([&removed.into()]).unwrap(), 0);
+    let mut text = Vec::new();
+    batch.in_order()[0].write_json_line(&mut text);
+    let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert!(value.as_object().unwrap()["version"].is_null());
+    assert!(!value.as_object().unwrap().contains_key("extra"));
+}
+
+#[test]
 fn a_dropped_row_leaves_no_trace() {
     let mut builder = EventBatchBuilder::new();
     let model = |name: &str| ModelCreated {
