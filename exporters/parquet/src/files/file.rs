@@ -151,7 +151,7 @@ impl ParquetFile {
     /// The log its rows come from, if it says so.
     #[must_use]
     pub fn log(&self) -> Option<LogId> {
-        let id = self.footer(crate::layout::LOG_KEY)?;
+        let id = self.footer(crate::schema::keys::LOG)?;
         id.parse().ok().map(LogId)
     }
 

@@ -1,0 +1,17 @@
+//! Reading Parquet files back.
+
+mod bytes;
+mod error;
+mod file;
+mod guard;
+mod history;
+mod rows;
+mod stream;
+
+pub use error::FileError;
+pub use file::ParquetFile;
+
+pub(crate) use error::Place;
+pub(crate) use file::Columns;
+pub(crate) use history::{History, sha256, why_another};
+pub(crate) use rows::{KindRows, Piece};
