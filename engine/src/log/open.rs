@@ -20,7 +20,7 @@
 //! O2. Until the manifest is written nothing has changed: recovery can be interrupted anywhere and run again.
 //! O3. Nothing is changed at all where the log is corrupt.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
@@ -86,7 +86,7 @@ impl Log {
                 path: data.to_path_buf(),
                 holder,
             })?;
-        let manifest = open_manifest(&parts, &directory)?;
+        let manifest = open_manifest(&parts, data, &directory)?;
         let opening = Opening {
             parts,
             config,
@@ -98,7 +98,7 @@ impl Log {
     }
 }
 
-fn open_manifest(parts: &Parts, directory: &Path) -> Result<Manifest, LogError> {
+fn open_manifest(parts: &Parts, data: &Path, directory: &Path) -> Result<Manifest, LogError> {
     let storage = &*parts.storage;
     let path = directory.join("MANIFEST");
     let held = parts.cold.as_ref().and_then(|cold| cold.log());
@@ -131,7 +131,36 @@ fn open_manifest(parts: &Parts, directory: &Path) -> Result<Manifest, LogError> 
         segments: Vec::new(),
         cold_end: Offset::ZERO,
     };
+    sync_names(storage, data)?;
     Manifest::create(storage, directory, contents)
+}
+
+/// Makes the names of a new log's directories durable: nothing in them would outlive a crash otherwise. Once there is a
+/// manifest they are.
+fn sync_names(storage: &dyn Storage, data: &Path) -> Result<(), LogError> {
+    for directory in data.ancestors() {
+        let directory = match directory.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => directory,
+        };
+        match storage.sync_dir(directory) {
+            // Above are directories of others, which may not be ours to open.
+            Err(error)
+                if directory != data
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::PermissionDenied
+                            | ErrorKind::ReadOnlyFilesystem
+                            | ErrorKind::InvalidInput
+                            | ErrorKind::Unsupported
+                    ) =>
+            {
+                break;
+            }
+            outcome => outcome.map_err(LogError::io("syncing", directory))?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether a snapshot is of this log, and of history that still is.
