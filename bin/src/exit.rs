@@ -3,8 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use modelog_engine::{AppendError, LogError, chain};
+use modelog_engine::{AppendError, ErrorKind, LogError, chain};
 use modelog_http::HttpError;
+use modelog_parquet::ParquetError;
 use modelog_sql::SqlError;
 
 use crate::client::ServerError;
@@ -120,6 +121,9 @@ fn decide(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<ServerError>() {
         return Some(error.exit());
     }
+    if let Some(error) = cause.downcast_ref::<ParquetError>() {
+        return Some(of_parquet(error));
+    }
     if cause.is::<SqlError>() {
         // A store that is away later is waited for.
         return Some(Exit::Config);
@@ -129,14 +133,31 @@ fn decide(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 fn of_log(error: &LogError) -> Exit {
     match error {
-        LogError::Io { .. } => Exit::Io,
+        LogError::Io { .. } | LogError::NotSealed { .. } => Exit::Io,
         LogError::Locked { .. } | LogError::Closed => Exit::Unavailable,
         LogError::TooNew { .. }
         | LogError::Foreign { .. }
         | LogError::Corrupt { .. }
-        | LogError::Missing { .. } => Exit::BadData,
+        | LogError::Missing { .. }
+        | LogError::ForeignCold { .. }
+        | LogError::LogGone { .. }
+        | LogError::ColdLost { .. }
+        | LogError::Restoring { .. } => Exit::BadData,
         LogError::NetworkFileSystem { .. } | LogError::Setting { .. } => Exit::Config,
-        LogError::BeyondTail { .. } => Exit::Usage,
+        LogError::BeyondTail { .. } | LogError::Backup { .. } | LogError::NotEmpty { .. } => {
+            Exit::Usage
+        }
+    }
+}
+
+fn of_parquet(error: &ParquetError) -> Exit {
+    match error {
+        ParquetError::Setting { .. } | ParquetError::ForeignLog { .. } => Exit::Config,
+        _ => match error.kind() {
+            ErrorKind::Unavailable => Exit::Io,
+            ErrorKind::Closed => Exit::Unavailable,
+            ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::Corrupt => Exit::BadData,
+        },
     }
 }
 

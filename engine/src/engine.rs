@@ -3,6 +3,7 @@
 //! It runs on the caller's tokio runtime or on none: appending and reading need threads of the log only; projections
 //! are tasks of the runtime they are started in. It installs no logger, metrics recorder or signal handler.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::event::{
     FeedbackLogged, FieldError, HyperparametersLogged, MetricLogged, ModelCreated,
     ModelVersionAliased, ModelVersionCreated, PredictionLogged, RunFinished, RunStarted, TagsSet,
 };
+use crate::log::backup::BackupReport;
 use crate::log::{ColdHandle, Log, LogReader, Parts};
 use crate::names::Names;
 use crate::projection::{Projection, View};
@@ -201,6 +203,20 @@ impl Engine {
     /// [`LogError::NotSealed`] if there was no space for another segment; [`LogError::Closed`].
     pub fn seal(&self) -> Result<Offset, LogError> {
         self.inner.log.seal()
+    }
+
+    /// Takes a backup into a directory that holds none, or older ones of this log, and keeps the newest `keep` of them.
+    /// Blocks; appends go on meanwhile. `progress` is told how many files are done, of how many.
+    ///
+    /// # Errors
+    /// [`LogError`]; what was taken so far is no backup and is removed by the next one.
+    pub fn backup(
+        &self,
+        dest: &Path,
+        keep: Option<usize>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<BackupReport, LogError> {
+        self.inner.log.backup(dest, keep, progress)
     }
 
     /// Whether what stood at this checkpoint may go on from there; its fold version is not looked at.

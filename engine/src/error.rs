@@ -82,6 +82,15 @@ pub enum LogError {
         "the cold tier ends at offset {end}, though everything before {recorded} was handed over to it: bring its files back from a backup"
     )]
     ColdLost { end: Offset, recorded: Offset },
+    /// A backup is not opened: its files may be shared.
+    #[error("{} is a backup: `modelog restore` makes a data directory of it", path.display())]
+    Backup { path: PathBuf },
+    /// A restore was interrupted.
+    #[error("{} is being restored, or the restore was interrupted: run `modelog restore` again", path.display())]
+    Restoring { path: PathBuf },
+    /// The place for a restored log holds something already.
+    #[error("{} is not empty: restore into a directory that does not exist", path.display())]
+    NotEmpty { path: PathBuf },
     /// The segment being written could not be ended; the log goes on.
     #[error("the segment could not be ended: {reason}")]
     NotSealed { reason: String },
@@ -113,6 +122,9 @@ impl LogError {
             Self::TooNew { .. }
             | Self::NetworkFileSystem { .. }
             | Self::BeyondTail { .. }
+            | Self::Backup { .. }
+            | Self::Restoring { .. }
+            | Self::NotEmpty { .. }
             | Self::Setting { .. } => ErrorKind::Invalid,
         }
     }

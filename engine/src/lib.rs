@@ -22,13 +22,14 @@ mod storage;
 
 pub use checkpoint::{Checkpoint, LogId};
 pub use clock::{Clock, SystemClock};
-pub use cold::ColdTier;
+pub use cold::{ColdFile, ColdSnapshot, ColdTier};
 pub use config::{
     AppendOptions, Appended, Channel, Config, LogConfig, OnBacklog, OnConflict, OnCreate,
 };
 pub use engine::{Engine, Foundations, Health, LogEventsError};
 pub use error::{AppendError, CheckpointError, ErrorKind, LogError, chain};
-pub use log::{ColdHandle, LogReader, inspect};
+pub use log::copy::{Brought, bring};
+pub use log::{ColdHandle, LogReader, backup, inspect, restore};
 pub use offset::{Offset, TimeError, Timestamp};
 pub use runtime::{NotRebuildable, NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
 pub use statistician::SharedStatistics;

@@ -344,6 +344,40 @@ impl SegmentReader {
         };
     }
 
+    /// The first offset that was taken after a time; the end if none was. `None` if that was before the first segment: the
+    /// cold tier knows.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`] on damage, or that a file cannot be read.
+    pub fn offset_at(&self, time: Timestamp) -> Result<Option<Offset>, LogError> {
+        let first = self.first();
+        for segment in &self.segments {
+            let file = self
+                .storage
+                .open(&segment.path, false)
+                .map_err(LogError::io("opening", &segment.path))?;
+            let (start, end) = (SEGMENT_HEADER_BYTES as u64, segment.end().1);
+            let place = (self.log, segment.number);
+            let mut scan = FrameScan::new(&*file, &segment.path, place, start, end);
+            while scan.position < end {
+                let at = scan.position;
+                let (header, _) = scan.header()?.ok_or_else(|| LogError::Corrupt {
+                    path: segment.path.clone(),
+                    position: at,
+                    offset: segment.first_offset,
+                    reason: "a frame's header is damaged".into(),
+                })?;
+                if header.count > 0 && header.append_time > time {
+                    let found = header.first_offset;
+                    let before = found == first && found > Offset::ZERO;
+                    return Ok((!before).then_some(found));
+                }
+                scan.skip(&header);
+            }
+        }
+        Ok((!self.segments.is_empty() || self.cold_end == Offset::ZERO).then(|| self.end()))
+    }
+
     /// The next batches, of about `limit_bytes`; the first may begin below the offset sought. Empty at the end.
     ///
     /// # Errors

@@ -24,9 +24,11 @@
 mod admission;
 mod ahead;
 mod append_clock;
+pub mod backup;
 mod bytes;
 mod call;
 mod catalog;
+pub(crate) mod copy;
 mod counts;
 mod dedupe;
 mod frame;
@@ -36,6 +38,7 @@ mod manifest;
 mod mentions;
 mod open;
 mod reader;
+pub mod restore;
 mod retention;
 mod roll;
 mod scan;
@@ -105,6 +108,8 @@ pub(crate) struct Shared {
     /// Taken before `segments` by whoever changes both.
     manifest: Mutex<Manifest>,
     ages: Mutex<Ages>,
+    /// Held while no segment may be retired.
+    pinned: Mutex<()>,
     recent: Mutex<Recent>,
 }
 

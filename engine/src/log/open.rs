@@ -78,6 +78,7 @@ impl Log {
                 name,
             });
         }
+        super::backup::refuse_to_open(storage, data)?;
         let lock_path = data.join("LOCK");
         let lock = storage
             .lock(&lock_path)
@@ -587,6 +588,7 @@ impl Opening {
             contents: manifest.contents.clone(),
             manifest: Mutex::new(manifest),
             ages: Mutex::default(),
+            pinned: Mutex::default(),
             recent: Mutex::new(Recent::default()),
             storage: Arc::clone(&parts.storage),
             clock: parts.clock,

@@ -141,6 +141,10 @@ impl ColdHandle {
     /// [`LogError::Closed`], or that a file could not be removed or the manifest not be written: the next call goes on.
     pub fn retire(&self) -> Result<usize, LogError> {
         let shared = &self.shared;
+        // A backup is listing segments: the next call will do.
+        let Ok(_pinned) = shared.pinned.try_lock() else {
+            return Ok(0);
+        };
         let mut manifest = shared.open_manifest()?;
         let now = shared.clock.monotonic();
         let keep = shared.config.keep_segments;

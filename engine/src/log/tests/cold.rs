@@ -1,7 +1,7 @@
 //! A log whose older part only the cold tier holds: nothing that can be asked of it changes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::event::Event;
 use crate::log::inspect::{self, SegmentReader};
 use crate::origin::{Origin, Source};
 use crate::{
-    AppendOptions, Appended, Clock, ColdTier, Engine, ErrorKind, Foundations, LocalStorage,
-    LogError, LogId, Offset, SystemClock, Timestamp,
+    AppendOptions, Appended, Clock, ColdFile, ColdSnapshot, ColdTier, Engine, ErrorKind,
+    Foundations, LocalStorage, LogError, LogId, Offset, SystemClock, Timestamp,
 };
 
 /// History in memory.
@@ -55,6 +55,20 @@ impl ColdTier for Cellar {
         let held = self.held.lock().unwrap();
         let start = held.1.partition_point(|batch| batch.end() <= from);
         Ok(held.1[start..].iter().take(3).map(Arc::clone).collect())
+    }
+
+    fn snapshot(&self) -> Result<ColdSnapshot, LogError> {
+        Ok(ColdSnapshot {
+            directory: PathBuf::new(),
+            end: self.end(),
+            files: Vec::new(),
+            manifest_name: "held".into(),
+            manifest: Vec::new(),
+        })
+    }
+
+    fn check(&self, _copy: &Path, _file: &ColdFile) -> Result<(), LogError> {
+        Ok(())
     }
 }
 
@@ -291,6 +305,41 @@ fn segments_are_read_without_opening_the_log() {
         }
         assert_eq!(found, expected[from as usize..]);
     }
+}
+
+#[test]
+fn a_time_is_found_in_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(MovedClock(Mutex::new((
+        Timestamp::parse("2026-11-22T00:00:00Z").unwrap(),
+        Duration::ZERO,
+    ))));
+    let foundations = Foundations {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        ..Foundations::default()
+    };
+    let engine = Engine::open_on(config(directory.path()), foundations).unwrap();
+    let start = clock.now().micros();
+    for second in 0..50 {
+        append(
+            &engine,
+            &[prediction(2 * second), prediction(2 * second + 1)],
+        )
+        .unwrap();
+        let mut moved = clock.0.lock().unwrap();
+        moved.0 = Timestamp::from_micros(moved.0.micros() + 1_000_000);
+        moved.1 += Duration::from_secs(1);
+    }
+    let reader = SegmentReader::open(Arc::new(LocalStorage), directory.path()).unwrap();
+    let at = |micros| {
+        let found = reader.offset_at(Timestamp::from_micros(start + micros));
+        found.unwrap()
+    };
+    assert_eq!(at(-1), Some(Offset(0)));
+    assert_eq!(at(0), Some(Offset(2)));
+    assert_eq!(at(999_999), Some(Offset(2)));
+    assert_eq!(at(1_000_000), Some(Offset(4)));
+    assert_eq!(at(1_000_000_000), Some(Offset(100)));
 }
 
 #[test]

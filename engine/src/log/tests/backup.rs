@@ -1,0 +1,220 @@
+//! Backups of a log in use, and logs restored from them, from data directories and from what is left of them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{append, close, config, copy, prediction, read_all, segments};
+use crate::event::Event;
+use crate::log::backup::{generations, read_mark};
+use crate::log::inspect::{self, Severity};
+use crate::log::restore::{Restore, Restored};
+use crate::{
+    Checkpoint, CheckpointError, Engine, LocalStorage, LogError, Offset, Storage, SystemClock,
+};
+
+fn storage() -> Arc<dyn Storage> {
+    Arc::new(LocalStorage)
+}
+
+fn restore(source: &Path, to: &Path, until: Option<u64>) -> Result<Restored, LogError> {
+    let begun = Restore::begin(storage(), Arc::new(SystemClock::new()), to)?;
+    let restored = begun.log(source, None, until.map(Offset))?;
+    begun.finish()?;
+    Ok(restored)
+}
+
+fn fill(engine: &Engine, from: u64, to: u64) {
+    for start in (from..to).step_by(7) {
+        let events: Vec<_> = (start..to.min(start + 7)).map(prediction).collect();
+        append(engine, &events).unwrap();
+    }
+}
+
+fn expected(end: u64) -> Vec<Event> {
+    (0..end).map(prediction).collect()
+}
+
+#[test]
+fn a_log_is_backed_up_while_it_is_written_to() {
+    let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 1_000);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (engine, stop) = (engine.clone(), Arc::clone(&stop));
+        move || {
+            let mut next = 1_000;
+            while !stop.load(Ordering::Relaxed) {
+                append(&engine, &[prediction(next)]).unwrap();
+                next += 1;
+            }
+        }
+    });
+    let mut reports = Vec::new();
+    for _ in 0..5 {
+        let report = engine.backup(dest.path(), Some(3), &mut |_, _| {}).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        reports.push(report);
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(reports[1].new_files < reports[1].generation.files);
+    let kept = generations(&LocalStorage, dest.path()).unwrap();
+    assert_eq!(kept.len(), 3);
+    assert_eq!(kept[0].path, reports[4].path);
+    assert!(!reports[0].path.exists());
+    for found in kept {
+        let end = found.generation.offset;
+        assert!(matches!(
+            Engine::open(config(&found.path)).map(drop),
+            Err(LogError::Backup { .. })
+        ));
+        assert_eq!(inspect::verify(&found.path).unwrap().findings, []);
+        let restored = tempfile::tempdir().unwrap();
+        let outcome = restore(&found.path, restored.path(), None).unwrap();
+        assert_eq!(outcome.end, end);
+        let engine = Engine::open(config(restored.path())).unwrap();
+        assert_eq!(read_all(&engine), expected(end.0));
+    }
+}
+
+#[test]
+fn a_restored_log_is_as_it_was_at_any_offset() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 600);
+    // The source is in use.
+    for until in [0, 1, 6, 7, 8, 299, 300, 301, 594, 599, 600] {
+        let restored = tempfile::tempdir().unwrap();
+        let outcome = restore(data.path(), restored.path(), Some(until)).unwrap();
+        assert_eq!(outcome.end, Offset(until));
+        assert_eq!(inspect::verify(restored.path()).unwrap().findings, []);
+        let copied = Engine::open(config(restored.path())).unwrap();
+        assert_eq!(copied.tail(), Offset(until));
+        assert_eq!(read_all(&copied), expected(until));
+        assert!(copied.epoch() > engine.epoch());
+        // A store that has followed further is told apart, one that has not goes on.
+        let at = |offset| Checkpoint {
+            log: engine.log_id(),
+            epoch: engine.epoch(),
+            offset: Offset(offset),
+            fold_version: 1,
+        };
+        assert_eq!(copied.check(&at(until)), Ok(()));
+        assert!(matches!(
+            copied.check(&at(until + 1)),
+            Err(CheckpointError::LostHistory { .. })
+        ));
+        fill(&copied, until, until + 20);
+        close(copied);
+        let copied = Engine::open(config(restored.path())).unwrap();
+        assert_eq!(read_all(&copied), expected(until + 20));
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        restore(data.path(), nowhere.path(), Some(601)),
+        Err(LogError::BeyondTail { .. })
+    ));
+    assert_eq!(read_all(&engine), expected(600), "the source is as it was");
+}
+
+#[test]
+fn linked_files_of_the_source_stay_as_they_were() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 600);
+    close(engine);
+    let before: Vec<_> = segments(data.path())
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    for until in [None, Some(300)] {
+        let restored = data.path().with_extension(format!("restored{until:?}"));
+        restore(data.path(), &restored, until).unwrap();
+        let copied = Engine::open(config(&restored)).unwrap();
+        fill(&copied, copied.tail().0, 900);
+        drop(copied);
+        fs::remove_dir_all(&restored).unwrap();
+    }
+    let after: Vec<_> = segments(data.path())
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    assert!(before == after);
+}
+
+#[test]
+fn what_was_interrupted_is_neither_backup_nor_log() {
+    let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 300);
+    let whole = engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    let broken = dest
+        .path()
+        .join("20200101T000000.000000Z-00000000000000000300");
+    copy(&whole.path, &broken);
+    fs::remove_file(broken.join("backup.json")).unwrap();
+    assert_eq!(generations(&LocalStorage, dest.path()).unwrap().len(), 1);
+    engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    assert!(!broken.exists());
+
+    let to = tempfile::tempdir().unwrap();
+    let begun = Restore::begin(storage(), Arc::new(SystemClock::new()), to.path()).unwrap();
+    begun.log(&whole.path, None, None).unwrap();
+    drop(begun);
+    assert!(matches!(
+        Engine::open(config(to.path())).map(drop),
+        Err(LogError::Restoring { .. })
+    ));
+    restore(&whole.path, to.path(), None).unwrap();
+    let restored = Engine::open(config(to.path())).unwrap();
+    assert_eq!(read_all(&restored), expected(300));
+    assert!(matches!(
+        restore(&whole.path, to.path(), None),
+        Err(LogError::NotEmpty { .. })
+    ));
+}
+
+#[test]
+fn a_backup_of_another_log_and_a_damaged_source_are_refused() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dest = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 300);
+    let report = engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    let foreign = Engine::open(config(other.path())).unwrap();
+    fill(&foreign, 0, 10);
+    assert!(matches!(
+        foreign.backup(dest.path(), None, &mut |_, _| {}),
+        Err(LogError::Foreign { .. })
+    ));
+    // One bit, in the middle of a segment.
+    let copied = tempfile::tempdir().unwrap();
+    copy(&report.path, copied.path());
+    let path = copied.path().join("log/00000000000000000000-000000.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&path, bytes).unwrap();
+    let findings = inspect::verify(copied.path()).unwrap().findings;
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Corrupt)
+    );
+    let to = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        restore(copied.path(), to.path(), None),
+        Err(LogError::Corrupt { .. })
+    ));
+    assert!(read_mark(&LocalStorage, to.path()).unwrap().is_none());
+    let empty = tempfile::tempdir().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        restore(empty.path(), to.path(), None),
+        Err(LogError::Foreign { .. })
+    ));
+}
