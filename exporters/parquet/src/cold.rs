@@ -6,13 +6,16 @@
 //!
 //! Reading takes no lock that another reader, or the compactor, waits for.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use modelog_engine::batch::LoggedBatch;
-use modelog_engine::{ColdTier, LogError, LogId, Offset};
+use modelog_engine::{ColdFile, ColdSnapshot, ColdTier, LogError, LogId, Offset};
 
-use crate::files::History;
-use crate::manifest::Manifest;
+use crate::disk;
+use crate::files::{self, History};
+use crate::layout::{FileName, MANIFEST};
+use crate::manifest::{Manifest, Sha256Sum};
 use crate::merge::Merge;
 use crate::store::{ParquetStore, Shared};
 
@@ -71,6 +74,39 @@ impl ColdTier for ColdReader {
         }
         self.keep(cursor);
         Ok(batches)
+    }
+
+    fn snapshot(&self) -> Result<ColdSnapshot, LogError> {
+        let directory = self.history.directory().to_path_buf();
+        // List and bytes must be of one moment, so both come from what is on disk.
+        let path = directory.join(MANIFEST);
+        let content = disk::read_all(self.history.storage(), &path)?;
+        let manifest = content
+            .as_deref()
+            .map(|content| Manifest::from_json(content, &path))
+            .transpose()?;
+        let (end, files) = manifest.map_or((Offset::ZERO, Vec::new()), |manifest| {
+            (manifest.cold_end, manifest.files)
+        });
+        let files = files.into_iter().map(|file| ColdFile {
+            path: file.path.into(),
+            bytes: file.bytes,
+            sha256: file.sha256.0,
+        });
+        Ok(ColdSnapshot {
+            directory,
+            end,
+            files: files.collect(),
+            manifest_name: MANIFEST.into(),
+            manifest: content.unwrap_or_default(),
+        })
+    }
+
+    fn check(&self, copy: &Path, file: &ColdFile) -> Result<(), LogError> {
+        let offset = FileName::parse(&file.path).map_or(Offset::ZERO, |name| name.first);
+        let sum = (file.bytes, Sha256Sum(file.sha256));
+        files::check_content(self.history.storage(), copy, sum, offset)?;
+        Ok(())
     }
 }
 

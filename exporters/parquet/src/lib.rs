@@ -9,6 +9,7 @@ pub mod manifest;
 mod merge;
 pub mod schema;
 mod store;
+pub mod verify;
 
 pub use error::ParquetError;
 pub use store::{ParquetConfig, ParquetStatus, ParquetStore};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use modelog_engine::{LogError, Offset};
 
 use super::bytes::FileBytes;
+use crate::error::ParquetError;
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,76 @@ impl From<FileError> for LogError {
                 reason,
             },
             FileError::Foreign { path, reason } => Self::Foreign { path, reason },
+        }
+    }
+}
+
+impl From<FileError> for ParquetError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            FileError::Corrupt {
+                path,
+                position,
+                offset,
+                reason,
+            } => Self::Damaged {
+                path,
+                reason: format!("{reason} (at byte {position}, events from {offset} on)"),
+            },
+            FileError::Foreign { path, reason } => Self::Damaged { path, reason },
+        }
+    }
+}
+
+impl From<ParquetError> for LogError {
+    /// What a reader of the log has to know of the files below it.
+    fn from(error: ParquetError) -> Self {
+        let reason = modelog_engine::chain(&error);
+        let corrupt = |path| Self::Corrupt {
+            path,
+            position: 0,
+            offset: Offset::ZERO,
+            reason,
+        };
+        match error {
+            ParquetError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            ParquetError::TooNew {
+                path,
+                needed,
+                supported,
+            } => Self::TooNew {
+                path,
+                needed,
+                supported,
+            },
+            ParquetError::Manifest { path, .. }
+            | ParquetError::Missing { path }
+            | ParquetError::Damaged { path, .. }
+            | ParquetError::ForeignLog { path, .. }
+            | ParquetError::Behind { path, .. }
+            | ParquetError::ReadBack { path, .. }
+            | ParquetError::Parquet { path, .. } => corrupt(path),
+            ParquetError::Log { source, .. } => source,
+            ParquetError::Rows { .. }
+            | ParquetError::NotRunning { .. }
+            | ParquetError::Setting { .. } => corrupt(PathBuf::new()),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One Parquet file: what its footer says, and its rows from an offset on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
-use modelog_engine::{LogId, Storage};
+use modelog_engine::{LogId, Offset, Storage};
 use sha2::{Digest, Sha256};
 
 use super::bytes::FileBytes;
@@ -41,6 +41,10 @@ impl History {
         }
     }
 
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -60,19 +64,7 @@ impl History {
 
     fn open_bytes(&self, entry: &FileEntry) -> Result<FileBytes, FileError> {
         let path = entry.locate(&self.directory);
-        let place = Place::start(&path, entry.first);
-        let file = match self.storage.open(&path, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(place.corrupt("the file is missing"));
-            }
-            opened => opened.map_err(FileError::io("opening", &path))?,
-        };
-        let bytes = FileBytes::new(file).map_err(FileError::io("measuring", &path))?;
-        if bytes.len() != entry.bytes {
-            let reason = format!("it has {} bytes, {} were written", bytes.len(), entry.bytes);
-            return Err(place.corrupt(reason));
-        }
-        Ok(bytes)
+        open_sized(&*self.storage, &path, entry.bytes, entry.first)
     }
 
     fn compare(&self, entry: &FileEntry, bytes: &FileBytes) -> Result<(), FileError> {
@@ -85,11 +77,7 @@ impl History {
             return Ok(());
         }
         let path = entry.locate(&self.directory);
-        let sum = sha256(bytes).map_err(FileError::io("reading", &path))?;
-        if sum != entry.sha256 {
-            let reason = "its SHA-256 is not that of the file that was written";
-            return Err(Place::start(&path, entry.first).corrupt(reason));
-        }
+        compare(bytes, &path, entry.sha256, entry.first)?;
         *sound = true;
         Ok(())
     }
@@ -108,6 +96,53 @@ impl History {
                 .and_then(|bytes| history.compare(&entry, &bytes))
         });
     }
+}
+
+/// Opens a file of a known length, which holds events from an offset on.
+fn open_sized(
+    storage: &dyn Storage,
+    path: &Path,
+    len: u64,
+    offset: Offset,
+) -> Result<FileBytes, FileError> {
+    let place = Place::start(path, offset);
+    let file = match storage.open(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(place.corrupt("the file is missing"));
+        }
+        opened => opened.map_err(FileError::io("opening", path))?,
+    };
+    let bytes = FileBytes::new(file).map_err(FileError::io("measuring", path))?;
+    if bytes.len() != len {
+        let reason = format!("it has {} bytes, {len} were written", bytes.len());
+        return Err(place.corrupt(reason));
+    }
+    Ok(bytes)
+}
+
+fn compare(
+    bytes: &FileBytes,
+    path: &Path,
+    expected: Sha256Sum,
+    offset: Offset,
+) -> Result<(), FileError> {
+    let found = sha256(bytes).map_err(FileError::io("reading", path))?;
+    if found != expected {
+        let reason = "its SHA-256 is not that of the file that was written";
+        return Err(Place::start(path, offset).corrupt(reason));
+    }
+    Ok(())
+}
+
+/// Checks that a file, which holds events from an offset on, has a length and a checksum.
+pub(crate) fn check_content(
+    storage: &dyn Storage,
+    path: &Path,
+    (len, sum): (u64, Sha256Sum),
+    offset: Offset,
+) -> Result<(), FileError> {
+    let bytes = open_sized(storage, path, len, offset)?;
+    compare(&bytes, path, sum, offset)
 }
 
 /// Why a file is not the one an entry describes.

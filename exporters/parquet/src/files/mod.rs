@@ -7,11 +7,13 @@ mod guard;
 mod history;
 mod rows;
 mod stream;
+mod walk;
 
 pub use error::FileError;
 pub use file::ParquetFile;
 
 pub(crate) use error::Place;
 pub(crate) use file::Columns;
-pub(crate) use history::{History, sha256, why_another};
+pub(crate) use history::{History, check_content, sha256, why_another};
 pub(crate) use rows::{KindRows, Piece};
+pub(crate) use walk::walk;

@@ -60,6 +60,8 @@ pub(crate) struct KindRows {
     /// Place, among the files of the kind, of the next one to open.
     next_file: usize,
     open: Option<(Arc<FileEntry>, RowStream)>,
+    /// The last file that could not be opened, or not left in order.
+    failed: Option<Arc<FileEntry>>,
     /// Where the last row was, and when it came.
     last: Option<(u64, i64)>,
 }
@@ -82,6 +84,7 @@ impl KindRows {
             end,
             next_file: files.partition_point(|file| file.end <= from),
             open: None,
+            failed: None,
             last: None,
         }
     }
@@ -106,6 +109,12 @@ impl KindRows {
         self.open.is_none() && self.unopened().is_none()
     }
 
+    /// Gives up the file that is being read, or the next one; answers which, if there was one.
+    pub(crate) fn skip_file(&mut self) -> Option<Arc<FileEntry>> {
+        let opened = self.open.take().map(|(entry, _)| entry);
+        opened.or_else(|| self.failed.take())
+    }
+
     /// The next rows; none at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Piece>, FileError> {
         loop {
@@ -128,10 +137,11 @@ impl KindRows {
     }
 
     fn open_next(&mut self) -> Result<bool, FileError> {
-        let Some(entry) = self.unopened().cloned() else {
+        let Some(entry) = self.unopened().cloned().map(Arc::new) else {
             return Ok(false);
         };
         self.next_file += 1;
+        self.failed = Some(Arc::clone(&entry));
         let file = self.history.open(self.manifest.log, &entry)?;
         if let Some(after) = self.manifest.files_of(self.kind).get(self.next_file)
             && after.first < self.end
@@ -139,13 +149,15 @@ impl KindRows {
             self.history.compare_ahead(after);
         }
         let stream = file.stream(self.from, self.end, self.columns)?;
-        self.open = Some((Arc::new(entry), stream));
+        self.open = Some((entry, stream));
+        self.failed = None;
         Ok(true)
     }
 
     /// Leaves a file that was read to its end.
-    fn close(&mut self, entry: &FileEntry) -> Result<(), FileError> {
+    fn close(&mut self, entry: &Arc<FileEntry>) -> Result<(), FileError> {
         self.open = None;
+        self.failed = Some(Arc::clone(entry));
         let reached = self.last.map_or(0, |(offset, _)| offset + 1);
         // Rows from `end` on were not looked at.
         if reached < entry.end.0.min(self.end.0) && entry.end <= self.end {
@@ -153,6 +165,7 @@ impl KindRows {
             let reason = format!("its rows end at {reached}, its name says {}", entry.end);
             return Err(Place::start(&path, entry.first).corrupt(reason));
         }
+        self.failed = None;
         Ok(())
     }
 
