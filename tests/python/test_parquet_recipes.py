@@ -1,12 +1,16 @@
 """The recipes of docs/parquet.md, run as they are written, by every tool, on files that Modelog wrote."""
 
+import os
 import re
 import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import parquet_history
-from conftest import ROOT, binary
+from conftest import ROOT, Server, binary, caught_up
 from parquet_support import FULL, POLARS, compact, import_events, tool
 
 TOOLS = ["DuckDB", "Polars", *POLARS, "pandas", pytest.param("Spark", marks=FULL)]
@@ -53,30 +57,33 @@ def test_the_answers_are_not_easy():
     """What makes the questions hard is in the history: else a recipe that forgets it would pass."""
     log = list(enumerate(parquet_history.events()))
     rows = parquet_history.judged(log)
-    by_name = {}
-    for row in rows:
-        by_name.setdefault(row["prediction_id"], []).append(row)
-    assert any(len(found) == 2 for found in by_name.values()), "an id under two models"
-    assert any(not row["complete"] for row in rows), "a request without a response"
-    assert any(row["prediction_id"] == str(row["log_offset"]) for row in rows), "a prediction without an id"
-    assert len(rows) < sum(event["type"] == "PredictionLogged" for _, event in log), "repeats"
-    labels = [event for _, event in log if event["type"] == "FeedbackLogged"]
-    assert {"model" in label for label in labels} == {True, False}
-    assert any(row["correct"] == (row["predicted_class"] != row["true_class"]) for row in rows if row["true_class"] is not None)
-    late = [row for row in rows if row["feedback_time"] is not None]
-    assert any(
-        label["prediction_id"] == row["prediction_id"] and label["time"] < row["feedback_time"] and offset > row["log_offset"]
-        for row in late
-        for offset, label in log
-        if label["type"] == "FeedbackLogged"
-    ), "feedback that was overtaken"
+    names = [row["prediction_id"] for row in rows]
+    labels = [(offset, event) for offset, event in log if event["type"] == "FeedbackLogged"]
+
+    def contradicts(row):
+        return row["true_class"] is not None and row["correct"] == (row["predicted_class"] != row["true_class"])
+
+    def overtaken(row):
+        """An earlier time that came later."""
+        own = [label for label in labels if label[1]["prediction_id"] == row["prediction_id"]]
+        return any(a < b and one["time"] > other["time"] for a, one in own for b, other in own)
+
+    hard = {
+        "an id under two models": len(names) > len(set(names)),
+        "a request without a response": any(not row["complete"] for row in rows),
+        "a prediction without an id": any(row["prediction_id"] == str(row["log_offset"]) for row in rows),
+        "repeats": len(rows) < sum(event["type"] == "PredictionLogged" for _, event in log),
+        "feedback with and without a model": {"model" in label for _, label in labels} == {True, False},
+        "feedback that says other than the classes": any(map(contradicts, rows)),
+        "feedback that was overtaken": any(map(overtaken, rows)),
+        "feedback on nothing": any(label["prediction_id"] not in names for _, label in labels),
+    }
+    assert all(hard.values()), hard
 
 
 def test_the_page_and_the_api_count_alike(history):
     """The recipes and the server are two implementations of the same meaning."""
-    from conftest import Server, caught_up
-
-    directory, log = history
+    directory, _ = history
     server = Server(directory / "modelog-data").start()
     try:
         caught_up(server)
@@ -97,11 +104,8 @@ def test_the_first_line_of_the_page(history):
     directory, log = history
     (line,) = re.findall(r"^```sh\n(duckdb .*)\n```$", (ROOT / "docs" / "parquet.md").read_text(), re.M)
     said = shell(line, directory)
-    for model, version in {(event["model"], event["version"]) for _, event in log if event["type"] == "PredictionLogged"}:
-        count = sum(
-            event["type"] == "PredictionLogged" and (event["model"], event["version"]) == (model, version)
-            for _, event in log
-        )
+    logged = Counter((event["model"], event["version"]) for _, event in log if event["type"] == "PredictionLogged")
+    for (model, version), count in logged.items():
         assert re.search(rf"\b{model}\b.*\b{version}\b.*\b{count}\b", said), said
 
 
@@ -117,10 +121,6 @@ def test_the_line_that_the_demo_prints_runs_as_it_is_printed(tmp_path):
 
 def shell(line: str, directory) -> str:
     """Runs a line in a shell that has DuckDB's own program."""
-    import os
-    import sys
-    from pathlib import Path
-
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line],
