@@ -161,7 +161,7 @@ impl Log {
             .map(|cold| cold.snapshot())
             .transpose()?;
         let offset = self.seal()?;
-        let plan = Plan::new(shared, cold, offset);
+        let plan = Plan::new(shared, cold, offset)?;
         let now = shared.clock.now();
         let target = dest.join(generation_name(now, offset));
         let taken = plan.carry_out(shared, &target, known.first(), now, progress)?;
@@ -233,7 +233,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(shared: &Shared, cold: Option<ColdSnapshot>, offset: Offset) -> Self {
+    fn new(shared: &Shared, cold: Option<ColdSnapshot>, offset: Offset) -> Result<Self, LogError> {
         let mut contents = lock(&shared.manifest).contents.clone();
         let cold_end = cold.as_ref().map_or(Offset::ZERO, |cold| cold.end);
         contents.cold_end = contents.cold_end.min(cold_end);
@@ -248,12 +248,22 @@ impl Plan {
                 (*entry, path)
             })
             .collect();
-        Self {
+        let first = contents
+            .segments
+            .first()
+            .map_or(offset, |entry| entry.first_offset);
+        if first > contents.cold_end {
+            return Err(LogError::Missing {
+                first: contents.cold_end,
+                end: first,
+            });
+        }
+        Ok(Self {
             contents,
             segments,
             cold,
             offset,
-        }
+        })
     }
 
     fn carry_out(

@@ -35,6 +35,8 @@ use crate::{LogId, Offset, Timestamp};
 pub(crate) const HEADER_BYTES: usize = 56;
 /// The largest body a frame may have.
 pub(crate) const BODY_BYTES_MAX: usize = 256 << 20;
+/// What a disk may spoil when it overwrites a part of it: `pad_groups` keeps what is synced apart by this.
+pub(crate) const BLOCK_BYTES: u64 = 4096;
 /// The version of the columns in `event::schema`.
 pub(crate) const SCHEMA_VERSION: u16 = 1;
 
@@ -261,6 +263,13 @@ impl Prefix {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Adds zeros, which readers skip, so that a frame of nothing else, at this position, ends where a block does.
+    pub(crate) fn fill_block(&mut self, position: u64) {
+        let end = position + (HEADER_BYTES + self.0.len()) as u64;
+        let zeros = end.next_multiple_of(BLOCK_BYTES) - end;
+        self.0.resize(self.0.len() + zeros as usize, 0);
     }
 }
 

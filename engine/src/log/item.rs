@@ -143,14 +143,18 @@ impl Frame {
     }
 }
 
-/// A frame that says: closed in order, everything before it is durable.
+/// A frame that says: closed in order, everything before it is durable. It may fill its block.
 pub(super) fn closing(
     end: Offset,
     append_time: Timestamp,
     position: u64,
     chain: u32,
+    fill_block: bool,
 ) -> (Header, Prefix) {
-    let prefix = Prefix::of_rows(&[], &[]);
+    let mut prefix = Prefix::of_rows(&[], &[]);
+    if fill_block {
+        prefix.fill_block(position);
+    }
     let (body_len, body_crc) = body_sum(&prefix, None);
     let header = Header {
         body_len,

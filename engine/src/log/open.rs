@@ -29,7 +29,7 @@ use tokio::sync::{Semaphore, watch};
 use super::ahead::Ahead;
 use super::append_clock::AppendClock;
 use super::counts::space_wanted;
-use super::frame::{Header, Place};
+use super::frame::{BLOCK_BYTES, FrameKind, Header, Place, Prefix, SCHEMA_VERSION, body_sum};
 use super::manifest::{Contents, Epoch, Manifest};
 use super::reader::{Want, read_segment};
 use super::roll::{Active, NewSegment};
@@ -362,7 +362,9 @@ impl Opening {
         };
         let log = self.manifest.contents.log;
         let nothing_cut = found.torn_end == found.sound.position;
-        if found.closed && nothing_cut {
+        // A log that was not padded goes on in a segment of its own.
+        let apart = !self.config.pad_groups || found.sound.position.is_multiple_of(BLOCK_BYTES);
+        if found.closed && nothing_cut && apart {
             let segment = segment(found.sound);
             // The snapshot of a closing is the last word, on calls without events too.
             if snapshot_at != Some(found.sound.offset) {
@@ -454,10 +456,11 @@ impl Opening {
             epoch,
             predecessor,
             append_time,
+            fill_block: self.config.pad_groups,
         };
         let mut active = start.begin(&state.sources.lasting())?;
         if let Some((unproven, _)) = &unproven {
-            unproven.copy_to(contents.log, &mut active)?;
+            unproven.copy_to(contents.log, &mut active, self.config.pad_groups)?;
         }
         contents.epochs.extend(new_epoch);
         start.publish(&mut self.manifest, old_end)?;
@@ -620,36 +623,38 @@ struct Unproven<'a> {
 }
 
 impl Unproven<'_> {
-    /// Writes the frames into a new segment, and syncs it.
-    fn copy_to(&self, log: LogId, active: &mut Active) -> Result<(), LogError> {
+    /// Writes the frames into a new segment, behind them one without events that fills the block if asked to, and syncs
+    /// it.
+    fn copy_to(&self, log: LogId, active: &mut Active, fill_block: bool) -> Result<(), LogError> {
         let (from, to) = (self.found.proven.position, self.found.sound.position);
         let mut scan = FrameScan::new(self.file, self.path, (log, self.segment), from, to);
         let mut end = active.segment.first_offset;
+        let mut append_time = None;
         while let Some(frame) = scan.next()? {
             if frame.header.is_closing() || frame.header.is_state() {
                 continue;
             }
+            write_copy(log, active, frame.header, frame.body)?;
+            end = frame.header.end();
+            append_time = Some(frame.header.append_time);
+        }
+        if let Some(append_time) = append_time.filter(|_| fill_block) {
+            let mut prefix = Prefix::of_rows(&[], &[]);
+            prefix.fill_block(active.position);
+            let (body_len, body_crc) = body_sum(&prefix, None);
             let header = Header {
+                body_len,
+                body_crc,
+                first_offset: end,
+                count: 0,
+                codec: 0,
+                flags: FrameKind::Rows.flags(),
+                schema: SCHEMA_VERSION,
+                append_time,
                 durable_end: 0,
-                prev_header_crc: active.last_header_crc,
-                ..frame.header
+                prev_header_crc: 0,
             };
-            let place = Place {
-                log,
-                segment: active.segment.number,
-                position: active.position,
-            };
-            let (bytes, crc) = header.encode(place);
-            active
-                .file
-                .write_at(
-                    &[IoSlice::new(&bytes), IoSlice::new(frame.body)],
-                    active.position,
-                )
-                .map_err(LogError::io("writing", &active.segment.path))?;
-            active.position += header.frame_bytes();
-            active.last_header_crc = crc;
-            end = header.end();
+            write_copy(log, active, header, prefix.bytes())?;
         }
         active
             .file
@@ -659,6 +664,33 @@ impl Unproven<'_> {
         active.zeroed = active.position;
         Ok(())
     }
+}
+
+/// Writes a frame behind what is there.
+fn write_copy(
+    log: LogId,
+    active: &mut Active,
+    header: Header,
+    body: &[u8],
+) -> Result<(), LogError> {
+    let header = Header {
+        durable_end: 0,
+        prev_header_crc: active.last_header_crc,
+        ..header
+    };
+    let place = Place {
+        log,
+        segment: active.segment.number,
+        position: active.position,
+    };
+    let (bytes, crc) = header.encode(place);
+    active
+        .file
+        .write_at(&[IoSlice::new(&bytes), IoSlice::new(body)], active.position)
+        .map_err(LogError::io("writing", &active.segment.path))?;
+    active.position += header.frame_bytes();
+    active.last_header_crc = crc;
+    Ok(())
 }
 
 /// Folds what a segment holds beyond the state, calls without events and the sources it began with included.

@@ -150,6 +150,13 @@ impl Restore {
                 .map_err(LogError::io("syncing", path))
         };
         sync(&self.data)?;
+        if let Some(parent) = self
+            .data
+            .parent()
+            .filter(|parent| parent.components().count() > 0)
+        {
+            sync(parent)?;
+        }
         remove_if_there(&*self.storage, &self.data.join(MARK))?;
         sync(&self.data)
     }
@@ -430,6 +437,7 @@ impl<'a> Work<'a> {
             epoch,
             predecessor: reached.end,
             append_time: reached.append_time,
+            fill_block: false,
         };
         let first_offset = reached.end.offset;
         let mut active = start.begin(&reached.sources.lasting())?;
@@ -445,7 +453,13 @@ impl<'a> Work<'a> {
                 end: self.until,
             });
         }
-        let (header, prefix) = closing(end, append_time, active.position, active.last_header_crc);
+        let (header, prefix) = closing(
+            end,
+            append_time,
+            active.position,
+            active.last_header_crc,
+            false,
+        );
         self.write(header, &[prefix.bytes()], &mut active)?;
         active
             .file

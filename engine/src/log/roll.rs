@@ -23,6 +23,8 @@ pub(super) struct NewSegment<'a> {
     pub(super) epoch: u32,
     pub(super) predecessor: SegmentEnd,
     pub(super) append_time: Timestamp,
+    /// Whether what follows the state frame starts in a block of its own.
+    pub(super) fill_block: bool,
 }
 
 impl NewSegment<'_> {
@@ -39,7 +41,11 @@ impl NewSegment<'_> {
             epoch: self.epoch,
             predecessor: self.predecessor,
         };
-        let prefix = Prefix::of_state(sources);
+        let mut prefix = Prefix::of_state(sources);
+        let position = SEGMENT_HEADER_BYTES as u64;
+        if self.fill_block {
+            prefix.fill_block(position);
+        }
         let (body_len, body_crc) = body_sum(&prefix, None);
         let frame = Header {
             body_len,
@@ -53,7 +59,6 @@ impl NewSegment<'_> {
             durable_end: 0,
             prev_header_crc: 0,
         };
-        let position = SEGMENT_HEADER_BYTES as u64;
         let (frame_header, crc) = frame.encode(Place {
             log: self.log,
             segment: self.number,

@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 
 use super::ahead::{Ahead, STEP_BYTES};
 use super::append_clock::AppendClock;
-use super::frame::{FrameKind, HEADER_BYTES, Header, Place, SCHEMA_VERSION, body_sum};
+use super::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, Header, Place, SCHEMA_VERSION, body_sum};
 use super::item::{Frame, Item, closing};
 use super::roll::{Active, NewSegment};
 use super::segment::SegmentEnd;
@@ -35,9 +35,6 @@ use crate::Offset;
 use crate::batch::LoggedBatch;
 use crate::error::{AppendError, LogError, chain};
 use crate::origin::Source;
-
-/// Blocks that `pad_groups` keeps groups apart by.
-const BLOCK_BYTES: u64 = 4096;
 
 /// The writer's own state; it lives on its thread.
 #[derive(Debug)]
@@ -305,7 +302,7 @@ impl Writer {
             self.roll()?;
         }
         // A closing frame and padding always find room behind the group.
-        let needed = self.active.position + bytes + BLOCK_BYTES;
+        let needed = self.active.position + bytes + 2 * BLOCK_BYTES;
         while self.active.zeroed < needed {
             self.ask_zeros(needed);
             let outcome = self.ahead.zeros(true).expect("zeros were asked for");
@@ -366,6 +363,7 @@ impl Writer {
             epoch: old.segment.epoch,
             predecessor: end,
             append_time: self.clock.last(),
+            fill_block: self.shared.config.pad_groups,
         };
         let mut next = start.begin(&self.sources.lasting())?;
         let (old_file, old_path) = (Arc::clone(&old.file), old.segment.path.clone());
@@ -421,6 +419,7 @@ impl Writer {
             self.clock.last(),
             self.active.position,
             self.active.last_header_crc,
+            self.shared.config.pad_groups,
         );
         let (bytes, crc) = header.0.encode(self.place(self.active.position));
         let slices = [IoSlice::new(&bytes), IoSlice::new(header.1.bytes())];
