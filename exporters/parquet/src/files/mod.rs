@@ -2,6 +2,7 @@
 
 mod bytes;
 mod error;
+mod events;
 mod file;
 mod guard;
 mod history;
@@ -10,6 +11,7 @@ mod stream;
 mod walk;
 
 pub use error::FileError;
+pub use events::EventRows;
 pub use file::ParquetFile;
 
 pub(crate) use error::Place;
