@@ -45,6 +45,10 @@ const INFERENCE: &[f64] = &[
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 30.0, 60.0, 120.0,
 ];
+/// Buckets for writing a file of up to hundreds of megabytes.
+const COMPACTIONS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+];
 const RATIOS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0];
 const COUNTS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 2500.0, 10_000.0, 25_000.0,
@@ -74,6 +78,8 @@ pub const PROJECTION_STOPPED: &str = "modelog_projection_stopped";
 pub const PROJECTION_LAST_SUCCESS: &str = "modelog_projection_last_success_timestamp_seconds";
 pub const BACKUP_ERRORS: &str = "modelog_backup_errors_total";
 pub const BACKUP_LAST_SUCCESS: &str = "modelog_backup_last_success_timestamp_seconds";
+pub const COMPACTION_DURATION: &str = "modelog_compaction_duration_seconds";
+pub const COMPACTION_LAST_SUCCESS: &str = "modelog_compaction_last_success_timestamp_seconds";
 pub const PREDICTIONS: &str = "modelog_predictions_total";
 pub const PREDICTION_ERRORS: &str = "modelog_prediction_errors_total";
 pub const PREDICTION_LABELLED: &str = "modelog_prediction_labelled_total";
@@ -234,6 +240,17 @@ pub const ALL: &[Metric] = &[
         BACKUP_LAST_SUCCESS,
         &[],
         "When the newest backup was complete.",
+    ),
+    histogram(
+        COMPACTION_DURATION,
+        COMPACTIONS,
+        &[],
+        "Time spent on a Parquet file: encoding, writing, reading back.",
+    ),
+    gauge(
+        COMPACTION_LAST_SUCCESS,
+        &[],
+        "When a Parquet file was last finished.",
     ),
     counter(
         PREDICTIONS,

@@ -63,6 +63,12 @@ pub trait Projection: Send {
         to: Checkpoint,
     ) -> Result<(), ProjectionError>;
 
+    /// What the store does by itself while there is nothing to apply, such as finishing what is due. It ends only if that
+    /// fails: then the projection is opened again. It is dropped whenever there is something to apply, and begun anew.
+    async fn idle(&mut self) -> ProjectionError {
+        std::future::pending().await
+    }
+
     /// Forgets everything, so that it can be built again from the start of the log.
     async fn clear(&mut self) -> Result<(), ProjectionError>;
 }

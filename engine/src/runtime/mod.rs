@@ -370,6 +370,7 @@ impl Runner {
         loop {
             let read = tokio::select! {
                 read = reader.next(APPLY_BYTES) => read,
+                error = self.projection.idle() => return self.give_up(error).await,
                 () = task.rebuild.notified() => return Left::Rebuild,
             };
             let left = match read {
@@ -444,11 +445,16 @@ impl Runner {
                 });
                 None
             }
-            Err(error @ ProjectionError::Stopped { .. }) => Some(Left::Stopped(error)),
-            Err(error) => {
-                // Whether the batch was applied is not known: the store is asked, once it is back.
-                Some(self.wait(&error).await.unwrap_or(Left::Reopen))
-            }
+            // Whether the batch was applied is not known: the store is asked, once it is back.
+            Err(error) => Some(self.give_up(error).await),
+        }
+    }
+
+    /// What follows a failure after which the store must be opened again.
+    async fn give_up(&mut self, error: ProjectionError) -> Left {
+        match error {
+            ProjectionError::Stopped { .. } => Left::Stopped(error),
+            ProjectionError::Unavailable(_) => self.wait(&error).await.unwrap_or(Left::Reopen),
         }
     }
 }
