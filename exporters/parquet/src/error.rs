@@ -48,6 +48,9 @@ pub enum ParquetError {
         found: LogId,
         expected: LogId,
     },
+    /// Another compactor is at work in the directory.
+    #[error("{} is being written by {holder}", path.display())]
+    Locked { path: PathBuf, holder: String },
     /// The log has recorded more history as being here than is here.
     #[error(
         "{} holds the history up to offset {found}, the log has recorded {recorded}: bring files and manifest back from a backup",
@@ -94,7 +97,9 @@ impl ParquetError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::NotRunning { .. } => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Locked { .. } | Self::NotRunning { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Log { source, .. } => source.kind(),
             Self::Manifest { .. }
             | Self::Missing { .. }

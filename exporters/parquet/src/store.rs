@@ -1,6 +1,7 @@
 //! The Parquet files of one log, as they stand: what is finished, and what is known about the rest.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use modelog_engine::{Clock, Offset, Storage};
 
 use crate::error::ParquetError;
 use crate::manifest::Manifest;
+use crate::worker::Command;
 
 /// Settings of the Parquet files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParquetConfig {
-    /// The directory; created when the first event is taken in.
+    /// The directory; created when a compactor starts.
     pub path: PathBuf,
     /// A file is closed when it has grown to this.
     pub target_file_bytes: u64,
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
     /// The one on disk; none as long as there is none.
     manifest: RwLock<Option<Arc<Manifest>>>,
     progress: Mutex<Progress>,
+    /// The door to the compactor, if one was started.
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
 }
 
 /// What is not on disk.
@@ -124,6 +128,7 @@ impl ParquetStore {
                 clock,
                 manifest: RwLock::new(manifest.map(Arc::new)),
                 progress: Mutex::default(),
+                commands: Mutex::default(),
             }),
         })
     }
@@ -178,6 +183,10 @@ impl Shared {
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn commands(&self) -> MutexGuard<'_, Option<mpsc::Sender<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

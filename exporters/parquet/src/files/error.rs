@@ -144,6 +144,7 @@ impl From<ParquetError> for LogError {
                 needed,
                 supported,
             },
+            ParquetError::Locked { path, holder } => Self::Locked { path, holder },
             ParquetError::Manifest { path, .. }
             | ParquetError::Missing { path }
             | ParquetError::Damaged { path, .. }
@@ -151,6 +152,7 @@ impl From<ParquetError> for LogError {
             | ParquetError::Behind { path, .. }
             | ParquetError::ReadBack { path, .. }
             | ParquetError::Parquet { path, .. } => corrupt(path),
+            ParquetError::Locked { path, holder } => Self::Locked { path, holder },
             ParquetError::Log { source, .. } => source,
             ParquetError::Rows { .. }
             | ParquetError::NotRunning { .. }
