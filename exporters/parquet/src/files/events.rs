@@ -84,15 +84,19 @@ impl EventRows {
             return Ok(None);
         };
         let rows = found.num_rows();
-        let columns = self.schema.fields().iter().map(|field| {
-            match found.column_by_name(field.name()) {
-                Some(array) => Arc::clone(array),
-                None => new_null_array(field.data_type(), rows),
-            }
-        });
+        let columns =
+            self.schema
+                .fields()
+                .iter()
+                .map(|field| match found.column_by_name(field.name()) {
+                    Some(array) => Arc::clone(array),
+                    None => new_null_array(field.data_type(), rows),
+                });
         let columns: Vec<_> = columns.collect();
         let fields = self.schema.fields().iter();
-        let mut needed = fields.zip(&columns).filter(|(field, _)| !field.is_nullable());
+        let mut needed = fields
+            .zip(&columns)
+            .filter(|(field, _)| !field.is_nullable());
         let place = Place::start(&self.path, self.reached);
         if let Some((field, _)) = needed.find(|(_, array)| array.null_count() > 0) {
             let reason = format!("its column `{}` has no value in some row", field.name());

@@ -22,6 +22,7 @@ use modelog_engine::{LogId, Offset, Storage};
 use crate::error::ParquetError;
 use crate::files::{self, FileError, History, ParquetFile};
 use crate::layout::{FileKind, FileName, MANIFEST, date_of, is_unfinished};
+use crate::leftovers::LOCK;
 use crate::manifest::{FileEntry, Manifest};
 use places::Hidden;
 
@@ -266,7 +267,7 @@ impl Verifier {
             .files
             .iter()
             .map(|entry| entry.locate(&directory))
-            .chain([directory.join(MANIFEST)])
+            .chain([MANIFEST, LOCK].map(|name| directory.join(name)))
             .collect();
         for path in files::walk(self.history.storage(), &directory)? {
             if known.contains(&path) {
@@ -293,10 +294,15 @@ impl Verifier {
         };
         let opened = ParquetFile::open_at(self.history.storage(), path, name.first);
         match opened {
-            Ok(file) if file.log() == Some(manifest.log) => {
+            Ok(file) if file.log() != Some(manifest.log) => {
+                "of another log; programs that read the whole directory will read it too"
+            }
+            Ok(_) if name.first >= manifest.cold_end.max(manifest.published_end(name.kind)) => {
                 "not in the manifest: a crash left it there; the next start of the server removes it"
             }
-            Ok(_) => "of another log; programs that read the whole directory will read it too",
+            Ok(_) => {
+                "not in the manifest, yet of this log: programs that read the whole directory see its events twice"
+            }
             Err(_) => "not in the manifest, and no sound Parquet file",
         }
     }

@@ -269,8 +269,9 @@ fn check_names(
             Ok(names) => {
                 for (row, named) in names.iter().enumerate() {
                     let count = &mut counts[named.kind as usize];
-                    // Behind a file that cannot be read numbers may be missing.
-                    if named.id != *count + 1 && !hidden.names {
+                    // After a restore that cut a batch its names come again; behind a file that cannot be read numbers
+                    // may be missing.
+                    if named.id > *count + 1 && !hidden.names {
                         let what = format!(
                             "the {} {:?} has the number {}, {} comes next",
                             named.kind,
@@ -280,7 +281,7 @@ fn check_names(
                         );
                         findings.corrupt(&path, Some(Offset(piece.offset(row))), what);
                     }
-                    *count = named.id;
+                    *count = named.id.max(*count);
                 }
             }
         }
