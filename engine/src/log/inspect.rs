@@ -123,6 +123,15 @@ pub fn segments(data: &Path) -> Result<Vec<SegmentSummary>, LogError> {
     Ok(manifest.contents.segments.iter().map(summary).collect())
 }
 
+/// Up to where a data directory's log has handed its events over to the cold tier.
+///
+/// # Errors
+/// [`LogError`] if the manifest cannot be read.
+pub fn cold_end(data: &Path) -> Result<Offset, LogError> {
+    let manifest = Manifest::open(&LocalStorage, &data.join("log"), false)?;
+    Ok(manifest.contents.cold_end)
+}
+
 /// Lists the frames of a segment file.
 ///
 /// # Errors
