@@ -120,6 +120,20 @@ pub struct Io {
     thread: Arc<str>,
 }
 
+impl Io {
+    /// The name of the thread that asked for it.
+    #[must_use]
+    pub fn thread(&self) -> &str {
+        &self.thread
+    }
+
+    /// Whether it writes bytes into a file.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        matches!(self.op, Op::Write { .. })
+    }
+}
+
 impl fmt::Debug for Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<20} {:?}", self.thread, self.op)?;
