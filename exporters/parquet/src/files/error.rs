@@ -152,7 +152,6 @@ impl From<ParquetError> for LogError {
             | ParquetError::Behind { path, .. }
             | ParquetError::ReadBack { path, .. }
             | ParquetError::Parquet { path, .. } => corrupt(path),
-            ParquetError::Locked { path, holder } => Self::Locked { path, holder },
             ParquetError::Log { source, .. } => source,
             ParquetError::Rows { .. }
             | ParquetError::NotRunning { .. }

@@ -102,3 +102,72 @@ impl<W: Write + Send> FileWriter<W> {
 fn bytes(column: &dyn Array) -> usize {
     column.to_data().get_slice_memory_size().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use modelog_engine::batch::EventBatch;
+    use modelog_engine::event::{Event, MetricLogged};
+    use modelog_engine::{LocalStorage, Offset, Timestamp};
+
+    use super::*;
+    use crate::files::ParquetFile;
+    use crate::schema::keys;
+
+    fn metrics(count: usize, first: u64) -> RecordBatch {
+        let metric = |step: usize| {
+            Event::from(MetricLogged {
+                run: Some("r".into()),
+                name: "loss".into(),
+                value: if step == 0 { f64::NAN } else { step as f64 },
+                step: Some(step as i64),
+                ..MetricLogged::default()
+            })
+        };
+        let events: Vec<_> = (0..count).map(metric).collect();
+        let batch = EventBatch::from_events(&events).unwrap();
+        let batch = batch.into_logged(Offset(first), Timestamp::from_micros(1_700_000_000_000_000));
+        batch.tables[0].to_record_batch(batch.first_offset, batch.append_time)
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_events() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.parquet");
+        let log = LogId(uuid::Uuid::from_u128(7));
+        let file = File::create(&path).unwrap();
+        let mut writer = FileWriter::new(file, Kind::MetricLogged, log).unwrap();
+        let pieces = [metrics(3, 0), metrics(2, 10)];
+        writer.write(&pieces[0]).unwrap();
+        assert!(writer.pending_bytes() > 0);
+        writer.flush().unwrap();
+        writer.write(&pieces[1]).unwrap();
+        writer.finish().unwrap();
+
+        let file = ParquetFile::open(&LocalStorage, &path).unwrap();
+        assert_eq!((file.rows(), file.log()), (5, Some(log)));
+        assert_eq!(file.footer(keys::KIND), Some("MetricLogged"));
+        assert_eq!(file.offsets(), Some((Offset(0), Offset(11))));
+        let mut rows = file.events(Kind::MetricLogged).unwrap();
+        let mut read = Vec::new();
+        while let Some(batch) = rows.next().unwrap() {
+            read.push(batch);
+        }
+        let read = arrow_select::concat::concat_batches(&pieces[0].schema(), &read).unwrap();
+        let written = arrow_select::concat::concat_batches(&pieces[0].schema(), &pieces).unwrap();
+        assert_eq!(read, written);
+        let wrong = file.events(Kind::RunFinished).unwrap_err().to_string();
+        assert!(wrong.contains("RunFinished has no column"), "{wrong}");
+    }
+
+    #[test]
+    fn rows_of_another_kind_are_refused() {
+        let log = LogId(uuid::Uuid::from_u128(7));
+        let mut writer = FileWriter::new(Vec::new(), Kind::FeedbackLogged, log).unwrap();
+        assert!(writer.write(&metrics(1, 0)).is_err());
+        let empty = FileWriter::new(Vec::new(), Kind::FeedbackLogged, log).unwrap();
+        let bytes = empty.finish().unwrap();
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    }
+}
