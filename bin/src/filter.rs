@@ -1,10 +1,12 @@
 //! Which events a command is about, by the rules of `GET /v1/events`.
 
+use std::fmt;
+use std::str::FromStr;
+
 use modelog_engine::batch;
 use modelog_engine::event::Kind;
-use modelog_engine::{Clock, SystemClock, Timestamp};
+use modelog_engine::{Clock, Offset, SystemClock, Timestamp};
 
-use crate::client;
 use crate::config::parse_duration;
 
 /// Conditions, all of which must hold; those that are absent always do.
@@ -29,7 +31,58 @@ pub(crate) struct Span {
     pub(crate) since: Option<Timestamp>,
     /// Only events that happened before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(crate) until: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
+}
+
+/// The log as it was: at a length, or at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Events before this one.
+    Offset(Offset),
+    /// Events that the log had taken by then, however old they say they are.
+    Time(Timestamp),
+}
+
+impl Until {
+    /// Whether a batch, or what follows it, can hold no event any more: append times never go back.
+    pub(crate) fn is_before(self, first_offset: Offset, append_time: Timestamp) -> bool {
+        match self {
+            Self::Offset(end) => first_offset >= end,
+            Self::Time(moment) => append_time > moment,
+        }
+    }
+
+    /// The offset after the last event wanted, where that is known.
+    pub(crate) fn offset(self) -> Option<Offset> {
+        match self {
+            Self::Offset(end) => Some(end),
+            Self::Time(_) => None,
+        }
+    }
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    /// A number is an offset; anything else a time as people give it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let offset = text.parse().map_err(|_| "is no offset".to_owned())?;
+            return Ok(Self::Offset(Offset(offset)));
+        }
+        time(text)
+            .map(Self::Time)
+            .map_err(|error| format!("{error}; or an offset"))
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offset(end) => end.fmt(f),
+            Self::Time(moment) => moment.fmt(f),
+        }
+    }
 }
 
 impl Filter {
@@ -40,7 +93,7 @@ impl Filter {
             model: self.model.clone(),
             run: self.run.clone(),
             since: span.since,
-            to: span.until,
+            to: span.to,
         }
     }
 
@@ -55,19 +108,13 @@ impl Filter {
 }
 
 impl Span {
-    /// The same as parts of a query; the API's `until` is an offset.
+    /// The same as parts of a query.
     pub(crate) fn query(self) -> [(&'static str, Option<String>); 2] {
         [
             ("since", self.since.map(|time| time.to_string())),
-            ("to", self.until.map(|time| time.to_string())),
+            ("to", self.to.map(|time| time.to_string())),
         ]
     }
-}
-
-/// A path of the API with both as its query.
-pub(crate) fn path(route: &str, filter: &Filter, span: Span) -> String {
-    let parts = [&filter.query()[..], &span.query()[..]].concat();
-    format!("{route}{}", client::query(&parts))
 }
 
 /// A time as people give it.
@@ -98,5 +145,20 @@ mod tests {
         for wrong in ["yesterday", "2026", "22.11.2026", "24", "1700000000"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_log_as_it_was() {
+        assert_eq!("2026".parse(), Ok(Until::Offset(Offset(2026))));
+        let day = Timestamp::parse("2026-11-22T00:00:00Z").unwrap();
+        assert_eq!("2026-11-22".parse(), Ok(Until::Time(day)));
+        for wrong in ["", "-1", "yesterday", "18446744073709551616"] {
+            assert!(wrong.parse::<Until>().is_err(), "{wrong}");
+        }
+        let until = Until::Offset(Offset(3));
+        assert!(!until.is_before(Offset(2), day) && until.is_before(Offset(3), day));
+        let until = Until::Time(day);
+        let later = Timestamp::from_micros(day.micros() + 1);
+        assert!(!until.is_before(Offset(9), day) && until.is_before(Offset(0), later));
     }
 }

@@ -2,7 +2,7 @@
 //! replaced by a file; where a link leads is replaced, not the link.
 
 use std::fs::File;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 /// Where an export goes.
 #[derive(Debug)]
 pub(super) enum Output {
-    Stdout(BufWriter<StdoutLock<'static>>),
+    Stdout(BufWriter<Stdout>),
     /// A temporary file beside the one it becomes.
     File {
         written: BufWriter<NamedTempFile>,
@@ -31,7 +31,7 @@ impl Output {
     /// If no file can be made there.
     pub(super) fn open(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
-            return Ok(Self::Stdout(BufWriter::new(io::stdout().lock())));
+            return Ok(Self::Stdout(BufWriter::new(io::stdout())));
         }
         let failed = || format!("{} cannot be written", path.display());
         if path.metadata().is_ok_and(|there| !there.is_file()) {
@@ -85,7 +85,8 @@ impl Output {
     }
 }
 
-fn parent(path: &Path) -> &Path {
+/// The directory something is in.
+pub(super) fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))

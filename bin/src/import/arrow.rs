@@ -169,7 +169,8 @@ impl Cut for ArrowRows {
     }
 }
 
-fn hash(file: &mut File) -> io::Result<[u8; 32]> {
+/// The SHA-256 of what is left of a file.
+pub(super) fn hash(file: &mut File) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut block = vec![0; 256 << 10];
     loop {

@@ -35,6 +35,8 @@ pub(super) enum Places {
     Events(Vec<EventPlace>),
     /// Rows from this one on.
     Rows { first: u64 },
+    /// Events of another log, by their offsets there.
+    Offsets(Vec<u64>),
 }
 
 /// Where an event starts.
@@ -89,6 +91,12 @@ impl Chunk {
                 Some(event) => format!(": row {}: ", first + event),
                 None => ": ".into(),
             },
+            Places::Offsets(offsets) => {
+                let offset = spot
+                    .event
+                    .and_then(|event| offsets.get(usize::try_from(event).ok()?));
+                offset.map_or_else(|| ": ".into(), |offset| format!(": event {offset}: "))
+            }
         }
     }
 }

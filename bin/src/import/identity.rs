@@ -4,6 +4,8 @@
 //! from 0. The log remembers how far each such producer came, so a second import, or one that goes on after a kill,
 //! begins where the first ended, whatever happened in between.
 //!
+//! Parquet files whose rows are merged are one such producer together, named after the hashes of all of them.
+//!
 //! Stdin can be read only once. Its pieces have keys instead, each the hash of everything up to there: the same input
 //! gives the same keys, for as long as the log remembers them.
 
@@ -36,6 +38,19 @@ impl Identity {
         Self::Producer {
             id: name(&hash.finalize().into()),
             digest: *digest,
+        }
+    }
+
+    /// Of files that are read together, by their hashes; without the records that only an engine writes they are another
+    /// input.
+    pub(super) fn of_history(digests: &[[u8; 32]], records: bool) -> Self {
+        let mut hash = start(InputFormat::Parquet, None);
+        hash.update([u8::from(records)]);
+        digests.iter().for_each(|digest| hash.update(digest));
+        let digest = hash.finalize().into();
+        Self::Producer {
+            id: name(&digest),
+            digest,
         }
     }
 
@@ -107,6 +122,17 @@ mod tests {
             of(&[1; 32], InputFormat::Arrow, Some(Kind::MetricLogged)),
             of(&[1; 32], InputFormat::Arrow, Some(Kind::EventLogged))
         );
+        let history = |digests: &[[u8; 32]], records| {
+            let identity = Identity::of_history(digests, records);
+            match identity {
+                Identity::Producer { id, .. } => id,
+                Identity::Keys(_) => unreachable!(),
+            }
+        };
+        let one = history(&[[1; 32]], true);
+        assert_ne!(one, history(&[[1; 32], [2; 32]], true));
+        assert_ne!(one, history(&[[1; 32]], false));
+        assert_ne!(one, json);
         assert!(json.len() <= 128, "the API takes no longer names");
     }
 

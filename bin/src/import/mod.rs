@@ -1,26 +1,36 @@
 //! `import`: files of events into the log, once however often.
 //!
 //! ```text
-//! read, decompress, hash ─▶ cut between events ─▶ decode ─▶ append in order, each piece under a name of its own
-//!       a thread                       a thread              this process's engine, or a server's API
+//! read, decompress, hash ─▶ cut between events ─▶ decode ─┬▶ append in order, each piece under a name of its own
+//!       a thread                       a thread           │        this process's engine, or a server's API
+//! Parquet of a log ─▶ merge by offset ─▶ cut ─▶ copy ─────┘
 //! ```
 //!
 //! # Invariants
 //! I1. A piece is in the log whole or not at all, and never twice: its origin is derived from its content (`identity`).
 //! I2. Unless told to skip, a file with one bad event is not imported at all: files are checked to their end before
 //!     anything is appended. Stdin is checked piece by piece, because it cannot be read twice.
-//! I3. Memory holds a few pieces, however large the file.
+//! I3. Memory holds a few pieces, however large the file; of Parquet also what is decoded of each file of a stretch.
+//! I4. Events keep everything they had, their time included. Rows that a log wrote and has still are not appended to it
+//!     (`present`).
 //!
 //! # Failure
 //! Killed, or cut off from the server, the import leaves what it had appended; the same command goes on after it.
 
 mod arrow;
+mod check;
 mod chunk;
 mod elements;
+mod history;
 mod identity;
 mod input;
 mod lines;
+mod merge;
+mod pieces;
+mod prepare;
+mod present;
 mod refusal;
+mod rows;
 mod send;
 mod source;
 mod summary;
@@ -33,10 +43,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
-use indicatif::ProgressBar;
 use modelog_engine::AppendError;
 use modelog_engine::event::Kind;
-use modelog_formats::{OnError, Options, decode};
+use modelog_formats::{OnError, Options};
+use modelog_parquet::files::FileError;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
@@ -44,12 +54,14 @@ use crate::exit::{Exit, Failed};
 use crate::output::counted;
 use crate::place::{self, Place, Reach};
 use crate::progress;
-use identity::Identity;
+use check::{CheckedHistory, CheckedInput};
 use input::Input;
+use merge::MergeError;
+use pieces::PieceError;
+use prepare::{Preparing, PreparingHistory};
 use refusal::{Places, Refusal};
 use send::{Prepared, Sink};
 pub(crate) use source::InputFormat;
-use source::{Pieces, open};
 use summary::Summary;
 
 /// How many pieces are prepared ahead of the one that is being appended.
@@ -70,12 +82,16 @@ pub(crate) enum OnBadEvent {
 Examples:
   modelog import events.ndjson metrics.json.gz predictions.arrow
   zcat old/*.gz | modelog import -
+  modelog import /mnt/backup/parquet/               the history of a log, with its times and ids
   modelog import --url http://10.0.0.7:7070 --token-file token events.ndjson
 
 A file is recognised by its content: importing it again, or once more after a failure, appends only what is missing.
-A file that was changed is another file; of that, events with an `id` are recognised one by one.")]
+A file that was changed is another file; of that, events with an `id` are recognised one by one.
+
+Parquet files that a Modelog wrote are merged into the order of their log. Events without an `id` are given one made of
+that log and their offset in it. Events that this very log wrote and has still are not appended again.")]
 pub(crate) struct ImportArgs {
-    /// Files, plain or compressed with gzip or zstd; - is stdin
+    /// Files, plain or compressed with gzip or zstd; - is stdin. Parquet files, or directories of them
     #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     files: Vec<PathBuf>,
     /// What the files are [default: what their first bytes and their names say]
@@ -133,21 +149,14 @@ pub(crate) async fn run(settings: &Settings, args: ImportArgs) -> Result<ExitCod
         strict: args.strict,
         decoding,
     });
-    let inputs: Vec<Input> = args.files.iter().map(|path| Input::new(path)).collect();
-    if inputs
-        .iter()
-        .filter(|input| **input == Input::Stdin)
-        .count()
-        > 1
-    {
-        return Err(Failed::usage("stdin can be read only once"));
-    }
-    let identities = check_all(&inputs, &options).await?;
+    let (inputs, paths) = sorted_out(&args.files, args.format)?;
+    let inputs = check::inputs(&inputs, &options).await?;
+    let histories = check::histories(paths).await?;
     let sink = match Place::find(&args.reach, settings)? {
         Place::Server(client) => Sink::server(client).await?,
         Place::Directory => Sink::engine(place::open(settings).await?),
     };
-    let outcome = import_all(&inputs, identities, &sink, &options, args.json).await;
+    let outcome = import_all(inputs, histories, &sink, &options, args.json).await;
     if let Sink::Engine { engine, .. } = sink {
         let closed = engine.close().await;
         outcome?;
@@ -158,149 +167,109 @@ pub(crate) async fn run(settings: &Settings, args: ImportArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks every file, and finds out by what its pieces are recognised.
-async fn check_all(
-    inputs: &[Input],
-    options: &Arc<ImportOptions>,
-) -> Result<Vec<Option<Identity>>> {
-    let mut identities = Vec::new();
-    let mut bad = 0_u64;
-    for input in inputs {
-        let regular = input
-            .is_regular()
-            .with_context(|| format!("{} cannot be read", input.name()))?;
-        if !regular {
-            identities.push(None);
-            continue;
-        }
-        let bar = progress::bytes(input.bytes(), &format!("checking {}", input.name()));
-        let checking = (input.clone(), Arc::clone(options), bar.clone());
-        let checked = tokio::task::spawn_blocking(move || {
-            let (input, options, bar) = checking;
-            check(&input, &options, &bar)
-        })
-        .await?;
-        bar.finish_and_clear();
-        match checked {
-            Ok((identity, places)) => {
-                tell(&input.name(), &places);
-                bad += places.total;
-                identities.push(Some(identity));
-            }
-            Err(refusal) => return Err(failure(&input.name(), refusal)),
+/// Tells what is read from its beginning to its end from Parquet, which is read together.
+fn sorted_out(
+    files: &[PathBuf],
+    format: Option<InputFormat>,
+) -> Result<(Vec<Input>, Vec<PathBuf>)> {
+    let (mut inputs, mut paths) = (Vec::new(), Vec::new());
+    for path in files {
+        let input = Input::new(path);
+        let parquet = match (&input, format) {
+            (Input::Stdin, _) => false,
+            (Input::File(_), Some(format)) => format == InputFormat::Parquet,
+            (Input::File(path), None) => history::is_history(path)
+                .with_context(|| format!("{} cannot be read", path.display()))?,
+        };
+        if parquet {
+            paths.push(path.clone());
+        } else {
+            inputs.push(input);
         }
     }
-    if bad > 0 {
-        return Err(Failed::bad_data(format!(
-            "{} cannot be understood, so nothing was imported: mend them, or leave them out with --on-error skip",
-            counted(bad, "event")
-        )));
+    let stdin = inputs.iter().filter(|input| **input == Input::Stdin);
+    if stdin.count() > 1 {
+        return Err(Failed::usage("stdin can be read only once"));
     }
-    Ok(identities)
-}
-
-/// Reads a file to its end. Bad events are answered as such unless they are to be skipped.
-fn check(
-    input: &Input,
-    options: &ImportOptions,
-    bar: &ProgressBar,
-) -> Result<(Identity, Places), Refusal> {
-    let Pieces {
-        mut cut,
-        format,
-        read,
-    } = open(input, options.format, true)?;
-    let mut places = Places::default();
-    while let Some(chunk) = cut.next()? {
-        bar.set_position(read.load(Ordering::Relaxed));
-        if options.skips {
-            continue;
-        }
-        if let Err(errors) = decode(&chunk.bytes, chunk.format, &options.decoding) {
-            places.add(Places::of_format(&errors, &chunk));
-        }
-    }
-    let digest = cut
-        .digest()?
-        .expect("the hash was asked for, and the end reached");
-    Ok((Identity::of_file(&digest, format, options.kind), places))
+    Ok((inputs, paths))
 }
 
 async fn import_all(
-    inputs: &[Input],
-    identities: Vec<Option<Identity>>,
+    inputs: Vec<CheckedInput>,
+    histories: Vec<CheckedHistory>,
     sink: &Sink,
     options: &Arc<ImportOptions>,
     json: bool,
 ) -> Result<()> {
     let mut summary = Summary::default();
-    let mut failed = None;
-    for (input, identity) in inputs.iter().zip(identities) {
-        let line = summary.begin(input.name());
-        if let Err(refusal) = import(input, identity, sink, options, line).await {
-            failed = Some(failure(&input.name(), refusal));
-            break;
-        }
-    }
+    let imported = import_each(inputs, histories, sink, options, &mut summary).await;
     summary.print(json)?;
-    match failed {
-        None => Ok(()),
-        Some(error) => Err(error),
-    }
+    imported
 }
 
-/// Imports one input.
-async fn import(
-    input: &Input,
-    identity: Option<Identity>,
+async fn import_each(
+    inputs: Vec<CheckedInput>,
+    histories: Vec<CheckedHistory>,
     sink: &Sink,
     options: &Arc<ImportOptions>,
+    summary: &mut Summary,
+) -> Result<()> {
+    for checked in inputs {
+        let name = checked.input.name();
+        let line = summary.begin(name.clone());
+        let preparing = Preparing::new(checked, Arc::clone(options), sink.decodes());
+        let bar = preparing.bar();
+        let imported = deliver(move |to| preparing.run(to), sink, options, line).await;
+        bar.finish_and_clear();
+        tell(&name, &line.rejected_at);
+        imported.map_err(|refusal| failure(&name, refusal))?;
+    }
+    if histories.is_empty() {
+        return Ok(());
+    }
+    let target = sink.target().await?;
+    for checked in histories {
+        let name = checked.history.name.clone();
+        let line = summary.begin(name.clone());
+        let bar = progress::events(checked.history.rows, &format!("importing {name}"));
+        for preparing in PreparingHistory::stretches(checked, &target, sink.decodes(), &bar) {
+            let delivered = deliver(move |to| preparing.run(to), sink, options, line).await;
+            delivered.map_err(|refusal| failure(&name, refusal))?;
+        }
+        bar.finish_and_clear();
+    }
+    Ok(())
+}
+
+/// Where a preparation puts its pieces.
+struct Outlet {
+    sender: mpsc::Sender<Result<Prepared, Refusal>>,
+    /// Pieces below this are in the log, and need not be decoded.
+    known_below: Arc<AtomicU64>,
+}
+
+/// Sends the pieces that are prepared on another thread.
+async fn deliver(
+    prepare: impl FnOnce(&Outlet) + Send + 'static,
+    sink: &Sink,
+    options: &ImportOptions,
     summary: &mut summary::Line,
 ) -> Result<(), Refusal> {
-    let bar = progress::bytes(input.bytes(), &format!("importing {}", input.name()));
-    // Pieces below this are in the log, and need not be decoded.
     let known_below = Arc::new(AtomicU64::new(0));
     let (sender, mut prepared) = mpsc::channel(PREPARED_AHEAD);
-    let preparing = Preparing {
-        input: input.clone(),
-        identity,
-        options: Arc::clone(options),
-        decodes: sink.decodes(),
+    let outlet = Outlet {
+        sender,
         known_below: Arc::clone(&known_below),
-        bar: bar.clone(),
     };
-    let preparation = tokio::task::spawn_blocking(move || preparing.run(&sender));
+    let preparation = tokio::task::spawn_blocking(move || prepare(&outlet));
     let mut outcome = Ok(());
     while let Some(piece) = prepared.recv().await {
-        let piece = match piece {
-            Ok(piece) => piece,
-            Err(refusal) => {
-                outcome = Err(refusal);
-                break;
-            }
+        outcome = match piece {
+            Ok(piece) => pass_on(piece, sink, options, &known_below, summary).await,
+            Err(refusal) => Err(refusal),
         };
-        let events = piece.chunk.events;
-        if piece.chunk.index < known_below.load(Ordering::Relaxed) {
-            summary.add_known(events);
-            continue;
-        }
-        let rejected = piece
-            .decoded
-            .as_ref()
-            .map(|decoded| Places::of_rejected(&decoded.rejected, &piece.chunk));
-        match sink.send(piece, options).await {
-            Ok(sent) => {
-                if let Some(through) = sent.through {
-                    known_below.fetch_max(through + 1, Ordering::Relaxed);
-                } else if let Some(rejected) = rejected {
-                    summary.rejected_at.add(rejected);
-                }
-                summary.add(sent);
-            }
-            Err(refusal) => {
-                outcome = Err(refusal);
-                break;
-            }
+        if outcome.is_err() {
+            break;
         }
     }
     // Whoever prepares notices that nobody listens.
@@ -308,66 +277,39 @@ async fn import(
     if let Err(panic) = preparation.await {
         std::panic::resume_unwind(panic.into_panic());
     }
-    bar.finish_and_clear();
-    tell(&input.name(), &summary.rejected_at);
     outcome
 }
 
-/// The work before a piece can go.
-struct Preparing {
-    input: Input,
-    identity: Option<Identity>,
-    options: Arc<ImportOptions>,
-    decodes: bool,
-    known_below: Arc<AtomicU64>,
-    bar: ProgressBar,
-}
-
-impl Preparing {
-    fn run(self, sender: &mpsc::Sender<Result<Prepared, Refusal>>) {
-        let outcome = self.prepare(sender);
-        if let Err(refusal) = outcome {
-            // Nobody listens any more: the import has failed otherwise.
-            let _ = sender.blocking_send(Err(refusal));
-        }
+/// Sends a piece, unless the log is known to have it.
+async fn pass_on(
+    piece: Prepared,
+    sink: &Sink,
+    options: &ImportOptions,
+    known_below: &AtomicU64,
+    summary: &mut summary::Line,
+) -> Result<(), Refusal> {
+    let (events, beside) = (piece.chunk.events, piece.beside);
+    summary.add_known(beside.known);
+    summary.left_out += beside.left_out;
+    if events == 0 {
+        return Ok(());
     }
-
-    fn prepare(self, sender: &mpsc::Sender<Result<Prepared, Refusal>>) -> Result<(), Refusal> {
-        let Pieces {
-            mut cut,
-            format,
-            read,
-        } = open(&self.input, self.options.format, self.identity.is_some())?;
-        let mut identity = self
-            .identity
-            .unwrap_or_else(|| Identity::of_stream(format, self.options.kind));
-        while let Some(chunk) = cut.next()? {
-            self.bar.set_position(read.load(Ordering::Relaxed));
-            let source = identity.source(chunk.index, &chunk.bytes);
-            let known = chunk.index < self.known_below.load(Ordering::Relaxed);
-            let decoded = if self.decodes && !known {
-                let decoded = decode(&chunk.bytes, chunk.format, &self.options.decoding);
-                Some(
-                    decoded
-                        .map_err(|errors| Refusal::Events(Places::of_format(&errors, &chunk)))?,
-                )
-            } else {
-                None
-            };
-            let prepared = Prepared {
-                chunk,
-                source,
-                decoded,
-            };
-            if sender.blocking_send(Ok(prepared)).is_err() {
-                return Ok(());
-            }
-        }
-        if identity.digest() != cut.digest()? {
-            return Err(Refusal::Changed);
-        }
-        Ok(())
+    if piece.chunk.index < known_below.load(Ordering::Relaxed) {
+        summary.add_known(events);
+        return Ok(());
     }
+    let rejected = piece
+        .decoded
+        .as_ref()
+        .map(|decoded| Places::of_rejected(&decoded.rejected, &piece.chunk));
+    let sent = sink.send(piece, options).await?;
+    if let Some(through) = sent.through {
+        known_below.fetch_max(through + 1, Ordering::Relaxed);
+    } else if let Some(rejected) = rejected {
+        summary.rejected_at.add(rejected);
+    }
+    summary.add(sent.with_records(beside.records));
+    Ok(())
 }
 
 /// Tells the places to whoever has to mend them.
@@ -402,6 +344,15 @@ fn failure(name: &str, refusal: Refusal) -> anyhow::Error {
             };
             Failed::caused(exit, error)
         }
+        Refusal::History(error) => {
+            let exit = match &error {
+                PieceError::Merge(MergeError::File(FileError::Io { .. })) => Exit::Io,
+                _ => Exit::BadData,
+            };
+            Failed::caused(exit, error).context(format!("importing {name}"))
+        }
+        Refusal::Reading(error) => anyhow::Error::new(error)
+            .context("what the log has already cannot be looked up"),
         Refusal::Changed => Failed::bad_data(format!(
             "{name} was changed while it was imported; what was read is in the log, and importing the file again takes \
              it for another one"

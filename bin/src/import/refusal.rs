@@ -1,9 +1,10 @@
 //! Why something was not imported, with every place.
 
-use modelog_engine::AppendError;
+use modelog_engine::{AppendError, LogError};
 use modelog_formats::{DecodeErrors, LocatedError};
 
 use super::chunk::{Chunk, CutError, Spot};
+use super::pieces::PieceError;
 use crate::client::{ErrorPlace, ServerError};
 
 /// How many places are told for one import.
@@ -16,8 +17,12 @@ pub(super) enum Refusal {
     Events(Places),
     /// The input cannot be cut any further.
     Cut(CutError),
+    /// Parquet files whose rows cannot be had.
+    History(PieceError),
     /// The file is not what it was when it was checked.
     Changed,
+    /// The log cannot be read, to see what it has already.
+    Reading(LogError),
     /// The log did not take it.
     Log { place: String, source: AppendError },
     /// The server did not.
@@ -106,6 +111,18 @@ impl Refusal {
 impl From<ServerError> for Refusal {
     fn from(error: ServerError) -> Self {
         Self::Server(error)
+    }
+}
+
+impl From<PieceError> for Refusal {
+    fn from(error: PieceError) -> Self {
+        Self::History(error)
+    }
+}
+
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        Self::Reading(error)
     }
 }
 

@@ -1,18 +1,25 @@
 //! Where pieces go: into the log of this process, or to a server.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use modelog_engine::origin::{Origin, Source};
-use modelog_engine::{AppendError, AppendOptions, Channel, Engine, Offset, OnBacklog, OnConflict};
+use modelog_engine::{
+    AppendError, AppendOptions, Channel, Engine, LogId, Offset, OnBacklog, OnConflict,
+};
 use modelog_formats::{Decoded, Format};
 use reqwest::Method;
 use serde::Deserialize;
+use tokio::runtime::Handle;
 
 use super::ImportOptions;
 use super::chunk::{Chunk, Spot};
+use super::present::{Target, TargetPlace};
 use super::refusal::Refusal;
 use crate::client::{self, Client, ServerError};
+use crate::exit::Failed;
 
 /// Where pieces go.
 pub(super) enum Sink {
@@ -22,7 +29,7 @@ pub(super) enum Sink {
         began: Offset,
     },
     Server {
-        client: Client,
+        client: Arc<Client>,
         began: Offset,
     },
 }
@@ -33,6 +40,18 @@ pub(super) struct Prepared {
     pub(super) source: Source,
     /// For an engine.
     pub(super) decoded: Option<Decoded>,
+    pub(super) beside: Beside,
+}
+
+/// What there is to say about a piece of history, beside its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beside {
+    /// Events that were in the log before, and are not in the piece.
+    pub(super) known: u64,
+    /// Records that are not taken.
+    pub(super) left_out: u64,
+    /// How many events of the piece are records of rejected ones: here they are events like others.
+    pub(super) records: u64,
 }
 
 /// What became of a piece.
@@ -44,6 +63,16 @@ pub(super) struct Sent {
     pub(super) unknown_fields: BTreeMap<String, u64>,
     /// Every piece up to this one is in the log.
     pub(super) through: Option<u64>,
+}
+
+impl Sent {
+    /// So many of the events were records of rejected ones when they were sent.
+    pub(super) fn with_records(mut self, records: u64) -> Self {
+        let records = records.min(self.rejected);
+        self.rejected -= records;
+        self.accepted += records;
+        self
+    }
 }
 
 /// What a server answers.
@@ -75,7 +104,27 @@ impl Sink {
             Err(ServerError::Refused { status, .. }) if status.as_u16() == 403 => Offset::ZERO,
             Err(error) => return Err(error),
         };
-        Ok(Self::Server { client, began })
+        Ok(Self::Server {
+            client: Arc::new(client),
+            began,
+        })
+    }
+
+    /// The log itself, as somebody who has to know what is in it. Of a server it takes the right to read.
+    ///
+    /// # Errors
+    /// If the server does not say which log it has.
+    pub(super) async fn target(&self) -> Result<Target> {
+        let (log, tail, at) = match self {
+            Self::Engine { engine, began } => {
+                (engine.log_id(), *began, TargetPlace::Engine(engine.clone()))
+            }
+            Self::Server { client, began } => {
+                let place = TargetPlace::Server(Arc::clone(client), Handle::current());
+                (log_of(client).await?, *began, place)
+            }
+        };
+        Ok(Target { log, tail, at })
     }
 
     /// Whether pieces are decoded here.
@@ -101,6 +150,22 @@ impl Sink {
             Self::Server { client, began } => post(client, *began, chunk, source, options).await,
         }
     }
+}
+
+/// Which log a server has.
+async fn log_of(client: &Client) -> Result<LogId> {
+    const NOT_TOLD: &str = "to tell what the log has already, an import of Parquet must read";
+    let request = client.request(Method::GET, "/v1/events?until=0");
+    let response = client.send(request).await.context(NOT_TOLD)?;
+    let header = response.headers().get("modelog-log");
+    header
+        .and_then(|log| log.to_str().ok()?.parse().ok().map(LogId))
+        .ok_or_else(|| {
+            Failed::unavailable(format!(
+                "{} does not say which log it has: it is older than this program",
+                client.what()
+            ))
+        })
 }
 
 /// A piece that is in the log from before.

@@ -5,6 +5,7 @@ use modelog_formats::Format;
 use super::arrow::{ArrowRows, FILE_MAGIC};
 use super::chunk::{Cut, CutError};
 use super::elements::Elements;
+use super::history;
 use super::input::{Blocks, Input};
 use super::lines::Lines;
 
@@ -19,6 +20,8 @@ pub(crate) enum InputFormat {
     Cloudevents,
     /// An Arrow IPC stream or file, of one kind of events
     Arrow,
+    /// Parquet files that a Modelog wrote, or directories of them
+    Parquet,
 }
 
 /// What an Arrow stream begins with: the mark of its first message.
@@ -32,6 +35,7 @@ impl InputFormat {
             Self::Json => "json",
             Self::Cloudevents => "cloudevents",
             Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -39,6 +43,9 @@ impl InputFormat {
     pub(super) fn of(input: &Input, head: &[u8]) -> Self {
         if head.starts_with(FILE_MAGIC) || head.starts_with(STREAM_MAGIC) {
             return Self::Arrow;
+        }
+        if head.starts_with(history::MAGIC) {
+            return Self::Parquet;
         }
         if head.trim_ascii_start().starts_with(b"[") {
             return Self::Json;
@@ -101,6 +108,13 @@ pub(super) fn open(
         InputFormat::Json => Box::new(Elements::new(name, blocks, Format::Json)),
         InputFormat::Cloudevents => Box::new(Elements::new(name, blocks, Format::CloudEventBatch)),
         InputFormat::Arrow => Box::new(ArrowRows::stream(name, blocks)?),
+        InputFormat::Parquet => {
+            return Err(CutError::Arrow {
+                name,
+                message: "Parquet can be read from files only, whose ends say what they hold"
+                    .into(),
+            });
+        }
     };
     Ok(Pieces { cut, format, read })
 }

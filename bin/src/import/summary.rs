@@ -28,10 +28,17 @@ pub(super) struct Line {
     duplicates: u64,
     /// Events that are in the log only as a record of having been rejected.
     rejected: u64,
+    /// Records of another log that a server does not take: they are not in the log.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) left_out: u64,
     /// How often each field came that its kind does not have.
     unknown_fields: BTreeMap<String, u64>,
     #[serde(skip)]
     pub(super) rejected_at: Places,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Line {
@@ -123,6 +130,14 @@ impl Summary {
             eprintln!(
                 "not among the fields of their kinds, and kept in `extra`: {}{more}",
                 named.join(", ")
+            );
+        }
+        let left_out: u64 = self.files.iter().map(|line| line.left_out).sum();
+        if left_out > 0 {
+            eprintln!(
+                "{} left out: a server takes no EventRejected and SourceGapRecorded of another log; an import into its \
+                 data directory, while it does not run, keeps them",
+                counted(left_out, "record")
             );
         }
         if rejected > 0 {

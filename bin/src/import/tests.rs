@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
+use indicatif::ProgressBar;
 use modelog_engine::event::{Kind, schema};
 use modelog_engine::{AppendOptions, Engine, Offset};
 use modelog_formats::{Format, Options, decode};
@@ -14,10 +15,12 @@ use super::chunk::{CHUNK_BYTES, Chunk, Cut, CutError, EVENT_BYTES_MAX, Spot};
 use super::elements::Elements;
 use super::input::{Blocks, Input};
 use super::lines::Lines;
+use super::check::{CheckedInput, check};
+use super::identity::Identity;
+use super::prepare::Preparing;
+use super::send::Prepared;
 use super::source::{InputFormat, open};
-use super::{
-    AtomicU64, Identity, ImportOptions, Prepared, Preparing, ProgressBar, Refusal, check, mpsc,
-};
+use super::{AtomicU64, ImportOptions, Outlet, Refusal, mpsc};
 
 fn blocks(text: &[u8]) -> Blocks {
     Blocks::start(Box::new(Cursor::new(text.to_vec())), true, false)
@@ -348,16 +351,16 @@ fn a_file_that_changes_under_the_import_is_noticed() {
     assert_eq!(places.total, 0);
     let prepared = |identity: Identity| -> Vec<Result<Prepared, Refusal>> {
         let (sender, mut receiver) = mpsc::channel(10);
-        let preparing = Preparing {
+        let checked = CheckedInput {
             input: input.clone(),
             identity: Some(identity),
-            options: Arc::clone(&options),
-            decodes: true,
-            known_below: Arc::new(AtomicU64::new(0)),
-            bar: ProgressBar::hidden(),
         };
-        preparing.run(&sender);
-        drop(sender);
+        let outlet = Outlet {
+            sender,
+            known_below: Arc::new(AtomicU64::new(0)),
+        };
+        Preparing::new(checked, Arc::clone(&options), true).run(&outlet);
+        drop(outlet);
         std::iter::from_fn(|| receiver.blocking_recv()).collect()
     };
     assert!(matches!(prepared(identity.clone())[..], [Ok(_)]));

@@ -1,31 +1,22 @@
 //! `verify` and `log inspect`: the log's files, read without opening the log, so that they can be looked at beside a
 //! running server and when the log refuses to open.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use indicatif::HumanBytes;
-use modelog_engine::inspect::{
-    self, Finding, FrameContent, FrameSummary, SegmentSummary, Severity,
-};
+use modelog_engine::inspect::{self, FrameContent, FrameSummary, SegmentSummary};
 use modelog_engine::origin::{Origin, Source};
-use modelog_engine::{LogError, Timestamp, chain};
+use modelog_engine::{Offset, Timestamp};
 use serde_json::{Value, json};
 
 use crate::config::Settings;
-use crate::exit::{Exit, Failed};
+use crate::exit::Failed;
 use crate::output::{self, Rows, Shape, Tone, counted};
-use crate::{place, progress};
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Exits with 65 if acknowledged events may be lost. A write that was under way when the machine went down is no damage:
-opening the log sets it aside.")]
-pub(crate) struct VerifyArgs {
-    #[arg(long, value_enum, default_value_t)]
-    format: Shape,
-}
+use crate::place;
+pub(crate) use verify::{VerifyArgs, verify};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -40,96 +31,6 @@ pub(crate) struct InspectArgs {
     format: Shape,
 }
 
-/// Checks every byte of the log.
-///
-/// # Errors
-/// If the log cannot be read at all; damage is what it prints.
-pub(crate) fn verify(settings: &Settings, args: &VerifyArgs) -> Result<ExitCode> {
-    place::must_exist(&settings.data)?;
-    let spinner = progress::spinner("reading the log");
-    let verified = inspect::verify(&settings.data);
-    spinner.finish_and_clear();
-    let verification = match verified {
-        Ok(verification) => verification,
-        // A manifest that cannot be read is damage like any other, and there is nothing else to say.
-        Err(error @ LogError::Corrupt { .. }) => {
-            return Err(Failed::bad_data(chain(&error)));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let corrupt = verification
-        .findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Corrupt);
-    match args.format {
-        Shape::Table => {
-            findings(&verification.findings)?;
-            let verdict = if corrupt { "damaged" } else { "sound" };
-            output::line(&format!(
-                "{verdict}: {} in {} and {}, {}, up to offset {}",
-                counted(verification.events, "event"),
-                counted(verification.frames, "frame"),
-                counted(verification.segments, "segment"),
-                HumanBytes(verification.bytes),
-                verification.end
-            ))?;
-        }
-        Shape::Json => output::json(&json!({
-            "log": verification.log,
-            "sound": !corrupt,
-            "segments": verification.segments,
-            "frames": verification.frames,
-            "events": verification.events,
-            "bytes": verification.bytes,
-            "end_offset": verification.end,
-            "findings": verification.findings.iter().map(finding).collect::<Vec<_>>(),
-        }))?,
-        Shape::Ndjson => output::ndjson(verification.findings.iter().map(finding))?,
-    }
-    Ok(if corrupt {
-        Exit::BadData.into()
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-fn severity(severity: Severity) -> (&'static str, Tone) {
-    match severity {
-        Severity::Corrupt => ("corrupt", Tone::Bad),
-        Severity::Torn => ("torn", Tone::Warning),
-        Severity::Notice => ("notice", Tone::Plain),
-    }
-}
-
-fn finding(finding: &Finding) -> Value {
-    json!({
-        "severity": severity(finding.severity).0,
-        "path": finding.path,
-        "position": finding.position,
-        "offset": finding.offset,
-        "what": finding.what,
-    })
-}
-
-fn findings(findings: &[Finding]) -> Result<()> {
-    if findings.is_empty() {
-        return Ok(());
-    }
-    let mut rows = Rows::new(&["severity", "file", "byte", "events from", "what"]);
-    for finding in findings {
-        let (word, tone) = severity(finding.severity);
-        let offset = finding.offset.map(|offset| offset.to_string());
-        rows.push([
-            (word.to_owned(), tone),
-            (finding.path.display().to_string(), Tone::Plain),
-            (finding.position.to_string(), Tone::Plain),
-            (offset.unwrap_or_default(), Tone::Plain),
-            (finding.what.clone(), Tone::Plain),
-        ]);
-    }
-    Ok(rows.print()?)
-}
-
 /// Lists segments, or the frames of one.
 ///
 /// # Errors
@@ -138,7 +39,8 @@ pub(crate) fn log(settings: &Settings, args: &InspectArgs) -> Result<()> {
     match &args.segment {
         None => {
             place::must_exist(&settings.data)?;
-            list(&inspect::segments(&settings.data)?, args.format)
+            let segments = inspect::segments(&settings.data)?;
+            list(&segments, inspect::cold_end(&settings.data)?, args.format)
         }
         Some(segment) => {
             let path = find(&settings.data, segment)?;
@@ -170,7 +72,9 @@ fn find(data: &Path, segment: &str) -> Result<PathBuf> {
     })
 }
 
-fn list(segments: &[SegmentSummary], shape: Shape) -> Result<()> {
+fn list(segments: &[SegmentSummary], cold_end: Offset, shape: Shape) -> Result<()> {
+    // What is in Parquet too is kept for a while, and then only there.
+    let cold = |segment: &SegmentSummary| segment.end_offset.is_some_and(|end| end <= cold_end);
     let line = |segment: &SegmentSummary| {
         json!({
             "number": segment.number,
@@ -179,6 +83,7 @@ fn list(segments: &[SegmentSummary], shape: Shape) -> Result<()> {
             "end_offset": segment.end_offset,
             "bytes": segment.bytes,
             "sealed": segment.sealed,
+            "cold": cold(segment),
         })
     };
     match shape {
@@ -193,7 +98,11 @@ fn list(segments: &[SegmentSummary], shape: Shape) -> Result<()> {
             ]);
             for segment in segments {
                 let end = segment.end_offset.map(|end| end.to_string());
-                let state = if segment.sealed { "sealed" } else { "open" };
+                let state = match (segment.sealed, cold(segment)) {
+                    (false, _) => "open",
+                    (true, false) => "sealed",
+                    (true, true) => "in Parquet",
+                };
                 rows.plain([
                     segment.number.to_string(),
                     segment.first_offset.to_string(),
@@ -204,8 +113,12 @@ fn list(segments: &[SegmentSummary], shape: Shape) -> Result<()> {
                 ]);
             }
             rows.print()?;
+            output::line(&format!("everything before offset {cold_end} is in Parquet"))?;
         }
-        Shape::Json => output::json(&segments.iter().map(line).collect::<Vec<_>>())?,
+        Shape::Json => output::json(&json!({
+            "cold_end": cold_end,
+            "segments": segments.iter().map(line).collect::<Vec<_>>(),
+        }))?,
         Shape::Ndjson => output::ndjson(segments.iter().map(line))?,
     }
     Ok(())
