@@ -162,19 +162,19 @@ impl ColdHandle {
             old.map(|(number, _)| *number).collect()
         };
         shared.keep_ages(now);
-        // The segment being written is never among them: it has no end.
+        // The segment being written is never among them: it has no end. Of some only the entry may be left, if an earlier
+        // call failed behind them.
         let mut gone = 0;
-        while gone < expired.len() {
+        loop {
             let segment = {
                 let mut segments = shared
                     .segments
                     .write()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
-                debug_assert_eq!(
-                    segments.first().map(|first| first.number),
-                    Some(expired[gone])
-                );
-                segments.remove(0)
+                match segments.first() {
+                    Some(first) if expired.contains(&first.number) => segments.remove(0),
+                    _ => break,
+                }
             };
             match shared.storage.remove(&segment.path) {
                 Ok(()) => {}
@@ -190,7 +190,7 @@ impl ColdHandle {
             }
             gone += 1;
         }
-        if gone > 0 {
+        if !expired.is_empty() {
             shared
                 .storage
                 .sync_dir(&shared.directory)

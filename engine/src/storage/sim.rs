@@ -351,6 +351,13 @@ impl SimStorage {
         self.state().read_faults.insert(number);
     }
 
+    /// Takes back all failures that have not come true.
+    pub fn fail_no_more(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.read_faults.clear();
+    }
+
     /// How large the disk is. Files take whole blocks, up to their length.
     pub fn set_capacity_bytes(&self, bytes: Option<u64>) {
         self.state().capacity_bytes = bytes;

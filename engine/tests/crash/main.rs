@@ -2,4 +2,5 @@
 
 mod disk;
 mod log;
+mod retire;
 mod support;

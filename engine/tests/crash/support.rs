@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use modelog_engine::batch::EventBatch;
@@ -18,21 +18,33 @@ use modelog_engine::{
 
 /// A clock that stands where it is put: what is appended does not depend on when a test runs.
 #[derive(Debug)]
-pub(crate) struct HandClock(pub(crate) AtomicI64);
+pub(crate) struct HandClock {
+    pub(crate) now: AtomicI64,
+    monotonic_secs: AtomicU64,
+}
 
 impl HandClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(1_795_366_800_000_000)))
+        Arc::new(Self {
+            now: AtomicI64::new(1_795_366_800_000_000),
+            monotonic_secs: AtomicU64::new(0),
+        })
+    }
+
+    /// Lets time pass that the time of day knows nothing of.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.monotonic_secs
+            .fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        Timestamp::from_micros(self.now.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_secs(self.monotonic_secs.load(Ordering::SeqCst))
     }
 }
 
