@@ -53,6 +53,19 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
+/// Text as it is written between double quotes of a shell.
+pub(super) fn in_double_quotes(text: &str) -> String {
+    let special = |letter: char| matches!(letter, '\\' | '"' | '$' | '`');
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if special(letter) {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +97,6 @@ mod tests {
         assert_eq!(quoted("my demo"), "'my demo'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
+        assert_eq!(in_double_quotes(r#"a "$b" `c` \ d'e"#), r#"a \"\$b\" \`c\` \\ d'e"#);
     }
 }

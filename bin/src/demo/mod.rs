@@ -35,7 +35,7 @@ use modelog_engine::{Clock, SystemClock};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{CONTROL_SOCKET, Settings};
+use crate::config::Settings;
 use crate::output::thousands;
 use crate::serve::Running;
 use client::Client;
@@ -93,8 +93,7 @@ fn settings(options: &DemoOptions) -> Settings {
         data: options.data.clone(),
         ..Settings::default()
     };
-    settings.sql.directory.clone_from(&options.data);
-    settings.http.control_socket = Some(options.data.join(CONTROL_SOCKET));
+    settings.settle();
     settings.http.listen = options
         .listen
         .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -130,6 +129,8 @@ async fn tell(options: &DemoOptions, client: &Client) -> Result<()> {
     report::comparison(&comparison)?;
     crown(client, comparison.winner()).await?;
     report::totals(&readback::totals(client).await?)?;
+    // What is suggested reads files: they are to hold everything that was shown.
+    client.post("/v1/compact", &json!({})).await?;
     close(options, client, &path, &trained)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::figures::quoted;
+use super::figures::{in_double_quotes, quoted};
 use super::record::MODEL;
 use super::report::{heading, say};
 
@@ -43,6 +43,21 @@ pub(super) fn suggest(place: &Whereabouts<'_>) -> io::Result<()> {
              SELECT true_class, predicted_class, count(*) AS times FROM prediction_details\n    \
              WHERE version = '{version}' AND NOT correct\n    \
              GROUP BY true_class, predicted_class ORDER BY times DESC LIMIT 5\""
+        ),
+    )?;
+    let files = place.data.join("parquet/kind=PredictionLogged/*/*.parquet");
+    let files = in_double_quotes(&files.to_string_lossy().replace('\'', "''"));
+    try_out(
+        &format!(
+            "the history is Parquet, in {}: DuckDB, Polars, pandas and Spark read it",
+            place.data.join("parquet").display()
+        ),
+        &format!(
+            "duckdb -c \"\n    \
+             SELECT version, count(*) AS predictions, round(avg(confidence), 3) AS confidence,\n           \
+             round(quantile_cont(inference_time_ms, 0.95), 4) AS p95_ms\n    \
+             FROM read_parquet('{files}', hive_partitioning = true)\n    \
+             GROUP BY version ORDER BY version\""
         ),
     )?;
     try_out(
