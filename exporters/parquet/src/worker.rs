@@ -143,7 +143,10 @@ impl Worker {
         let log = self.handle.log_id();
         let manifest = match store::load(storage, root)? {
             Some(manifest) => manifest,
-            None => Manifest::new(log),
+            None => Manifest {
+                epoch: self.handle.epoch_of(Offset::ZERO),
+                ..Manifest::new(log)
+            },
         };
         if manifest.log != log {
             return Err(ParquetError::ForeignLog {
