@@ -302,7 +302,9 @@ impl Plan {
             }
             progress(carrier.files, total);
         }
-        if let Some(cold) = &self.cold {
+        // One that holds nothing yet has nothing that lists it.
+        let cold = self.cold.as_ref();
+        if let Some(cold) = cold.filter(|cold| !cold.manifest.is_empty()) {
             let directory = Path::new("parquet");
             for file in &cold.files {
                 let from = cold.directory.join(&file.path);
