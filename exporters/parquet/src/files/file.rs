@@ -108,8 +108,18 @@ impl ParquetFile {
         let metadata = caught(|| ArrowReaderMetadata::load(&bytes, options))
             .map_err(|panic| place.corrupt(panic))?
             .map_err(|error| FileError::decoding(place, &bytes, &error))?;
-        let groups = metadata.metadata().row_groups();
-        let groups = groups.iter().map(group).collect();
+        let read = || {
+            let groups = metadata.metadata().row_groups();
+            groups.iter().map(group).collect::<Vec<_>>()
+        };
+        let groups = caught(read).map_err(|panic| place.corrupt(panic))?;
+        let counted = groups
+            .iter()
+            .try_fold(0_usize, |rows, group| rows.checked_add(group.rows));
+        let rows = metadata.metadata().file_metadata().num_rows();
+        if counted.and_then(|counted| i64::try_from(counted).ok()) != Some(rows) {
+            return Err(place.corrupt("its footer contradicts itself in how many rows there are"));
+        }
         Ok(Self {
             path: path.to_path_buf(),
             bytes,
@@ -171,10 +181,6 @@ impl ParquetFile {
             *last = greatest.max(*last);
         }
         range.map(|(first, last)| (Offset(first), Offset(last)))
-    }
-
-    pub(crate) fn file_bytes(&self) -> &FileBytes {
-        &self.bytes
     }
 
     /// The rows of `from..end`, in the order of the file. Row groups outside are not read; a file without `log_offset`

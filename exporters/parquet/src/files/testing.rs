@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use modelog_engine::batch::{EventBatchBuilder, LoggedBatch};
+use modelog_engine::batch::{EventBatchBuilder, LoggedBatch, Row};
 use modelog_engine::event::schema::{self, FieldType, Presence};
 use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::NamedEntity;
@@ -23,7 +23,9 @@ const START: i64 = 1_795_384_800_000_000;
 
 /// The log of all histories.
 pub(crate) fn log() -> LogId {
-    LogId(uuid::Uuid::from_u128(0x0197_a1b2_c3d4_7e5f_8a9b_0c1d_2e3f_4a5b))
+    LogId(uuid::Uuid::from_u128(
+        0x0197_a1b2_c3d4_7e5f_8a9b_0c1d_2e3f_4a5b,
+    ))
 }
 
 /// Values that look random and are the same for the same seed.
@@ -110,11 +112,22 @@ fn build(plans: &[Plan]) -> Vec<LoggedBatch> {
             }
         }
         if builder.is_empty() {
-            event(&mut builder, Kind::EventLogged, Timestamp::from_micros(time), &mut dice);
+            event(
+                &mut builder,
+                Kind::EventLogged,
+                Timestamp::from_micros(time),
+                &mut dice,
+            );
         }
-        let mut batch = builder.finish().into_logged(first, Timestamp::from_micros(time));
-        batch.names = (0..plan.names).map(|_| named(&mut counts, &mut dice)).collect();
-        batch.origins = (0..plan.origins).map(|_| origin(batch.rows, &mut dice)).collect();
+        let mut batch = builder
+            .finish()
+            .into_logged(first, Timestamp::from_micros(time));
+        batch.names = (0..plan.names)
+            .map(|_| named(&mut counts, &mut dice))
+            .collect();
+        batch.origins = (0..plan.origins)
+            .map(|_| origin(batch.rows, &mut dice))
+            .collect();
         first = batch.end();
         batches.push(batch);
     }
@@ -122,12 +135,7 @@ fn build(plans: &[Plan]) -> Vec<LoggedBatch> {
 }
 
 /// Appends an event with fields of all sorts.
-pub(crate) fn event(
-    builder: &mut EventBatchBuilder,
-    kind: Kind,
-    now: Timestamp,
-    dice: &mut Dice,
-) {
+pub(crate) fn event(builder: &mut EventBatchBuilder, kind: Kind, now: Timestamp, dice: &mut Dice) {
     let mut row = builder.row(kind);
     for (number, field) in schema::fields(kind).enumerate() {
         let given = field.presence == Presence::Required
@@ -154,7 +162,9 @@ pub(crate) fn event(
                 row.text(number, text)
             }
             FieldType::Word(words) => row.text(number, dice.pick(words)),
-            FieldType::Entity => row.text(number, dice.pick(&["model/a", "version/a@b%2F", "run/r"])),
+            FieldType::Entity => {
+                row.text(number, dice.pick(&["model/a", "version/a@b%2F", "run/r"]))
+            }
             FieldType::Json => {
                 let text = dice.pick(&["null", "{\"a\": 1}", " [1,\n2.50]", "\"s\"", "1e400"]);
                 row.checked_json(number, text)
@@ -166,7 +176,14 @@ pub(crate) fn event(
             }
             FieldType::Float => {
                 let odd = f64::from_bits(dice.next());
-                let value = dice.pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5e-324, odd]);
+                let value = dice.pick(&[
+                    f64::NAN,
+                    f64::INFINITY,
+                    f64::NEG_INFINITY,
+                    -0.0,
+                    5e-324,
+                    odd,
+                ]);
                 row.float(number, value)
             }
             FieldType::Bool => row.boolean(number, dice.below(2) == 0),
@@ -256,27 +273,54 @@ pub(crate) fn write(
     (closing, grouped): (usize, usize),
     leave: bool,
 ) -> Directory {
+    write_of(log(), batches, dice, (closing, grouped), leave)
+}
+
+/// The same for a log of another identity.
+pub(crate) fn write_of(
+    log: LogId,
+    batches: &[LoggedBatch],
+    dice: &mut Dice,
+    (closing, grouped): (usize, usize),
+    leave: bool,
+) -> Directory {
     let directory = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
     let store = open(directory.path(), &storage);
-    let mut manifest = Manifest::new(log());
+    let mut manifest = Manifest::new(log);
     let mut files: Vec<Option<OpenFile>> = (0..FileKind::COUNT).map(|_| None).collect();
     let close = |file: Option<OpenFile>, manifest: &mut Manifest| {
         let Some(file) = file else { return };
-        let Written { temporary, name, entry, .. } = file.finish(&store.shared).unwrap();
-        storage.rename(&temporary, &directory.path().join(name.path())).unwrap();
+        let Written {
+            temporary,
+            name,
+            entry,
+            ..
+        } = file.finish(&store.shared).unwrap();
+        storage
+            .rename(&temporary, &directory.path().join(name.path()))
+            .unwrap();
         manifest.add([entry]);
     };
     for batch in batches {
         for slot in &mut files {
-            if slot.as_ref().is_some_and(|file| file.date != date_of(batch.append_time)) {
+            if slot
+                .as_ref()
+                .is_some_and(|file| file.date != date_of(batch.append_time))
+            {
                 close(slot.take(), &mut manifest);
             }
         }
         for rows in Rows::of(batch).unwrap() {
             let slot = &mut files[rows.kind.number()];
             let file = slot.get_or_insert_with(|| {
-                OpenFile::new(&store.shared, log(), &rows, batch.first_offset, batch.append_time)
+                OpenFile::new(
+                    &store.shared,
+                    log,
+                    &rows,
+                    batch.first_offset,
+                    batch.append_time,
+                )
             });
             file.push(&rows, batch.append_time);
             if file.pending_rows() >= grouped {
@@ -336,39 +380,56 @@ impl Told {
                 }
                 let mut json = Vec::new();
                 row.write_json(&mut json);
-                told.events.push((row.offset().0, String::from_utf8(json).unwrap()));
-                for (column, field) in schema::fields(row.kind()).enumerate() {
-                    if field.ty == FieldType::Float {
-                        told.bits.extend(row.float(column).map(f64::to_bits));
-                    }
-                }
+                told.events
+                    .push((row.offset().0, String::from_utf8(json).unwrap()));
+                told.bits.extend(bits([row].into_iter()));
             }
             if batch.first_offset >= from {
                 told.names.extend(batch.names.iter().cloned());
                 told.origins.extend(batch.origins.iter().map(|origin| {
                     let at = batch.first_offset.0 + u64::from(origin.first_ord);
-                    (at, Origin { first_ord: 0, ..origin.clone() })
+                    (
+                        at,
+                        Origin {
+                            first_ord: 0,
+                            ..origin.clone()
+                        },
+                    )
                 }));
             }
         }
         told
     }
 
-    /// What is left of it when the log ends at an offset.
-    pub(crate) fn until(batches: &[LoggedBatch], end: Offset) -> Self {
-        let mut told = Self::of(batches.iter().filter(|batch| batch.first_offset < end));
-        told.events.retain(|(offset, _)| *offset < end.0);
-        told.origins.retain(|(first, origin)| first + u64::from(origin.rows) <= end.0);
-        let before = told.events.len();
-        let rows: Vec<_> = batches.iter().flat_map(LoggedBatch::in_order).take(before).collect();
-        told.bits.clear();
-        for row in rows {
-            for (column, field) in schema::fields(row.kind()).enumerate() {
-                if field.ty == FieldType::Float {
-                    told.bits.extend(row.float(column).map(f64::to_bits));
-                }
+    /// What is left of it when a log is cut at `until` of which files hold everything before `end`.
+    pub(crate) fn cut(batches: &[LoggedBatch], end: Offset, until: Offset) -> Self {
+        let mut told = Self::default();
+        for batch in batches.iter().filter(|batch| batch.first_offset < end) {
+            let mut whole = Self::of([batch]);
+            let kept = end.since(batch.first_offset) as usize;
+            if kept < batch.rows as usize {
+                whole.events.truncate(kept);
+                whole.bits = bits(batch.in_order().into_iter().take(kept));
             }
+            whole
+                .origins
+                .retain(|(first, origin)| first + u64::from(origin.rows) <= until.0);
+            told.events.extend(whole.events);
+            told.bits.extend(whole.bits);
+            told.names.extend(whole.names);
+            told.origins.extend(whole.origins);
         }
         told
     }
+}
+
+/// The bits of all numbers that are no integers.
+fn bits<'b>(rows: impl Iterator<Item = Row<'b>>) -> Vec<u64> {
+    let numbers = |row: Row<'b>| {
+        schema::fields(row.kind())
+            .enumerate()
+            .filter(|(_, field)| field.ty == FieldType::Float)
+            .filter_map(move |(column, _)| row.float(column))
+    };
+    rows.flat_map(numbers).map(f64::to_bits).collect()
 }

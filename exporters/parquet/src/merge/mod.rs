@@ -117,12 +117,8 @@ impl Merge {
         }
         let time = self.leading_time()?;
         let Stretch { end, bytes } = self.stretch(time)?;
-        let mut shares = Vec::new();
-        for track in &mut self.tracks {
-            if let Some(share) = track.take(end, time)? {
-                shares.push(share);
-            }
-        }
+        let tracks = self.tracks.iter_mut();
+        let shares: Vec<_> = tracks.filter_map(|track| track.take(end, time)).collect();
         self.check_whole(&shares, end)?;
         let first = self.position;
         let append_time = Timestamp::from_micros(time);
@@ -215,7 +211,7 @@ impl Merge {
     }
 
     /// Invariant M1, of the rows a batch takes.
-    fn check_whole(&self, shares: &[Share], end: Offset) -> Result<(), FileError> {
+    fn check_whole(&mut self, shares: &[Share], end: Offset) -> Result<(), FileError> {
         let first = self.position.0;
         let wanted = (end.0 - first) as usize;
         let found: usize = shares.iter().map(|share| share.rows.num_rows()).sum();
@@ -242,7 +238,15 @@ impl Merge {
             Some(hole) => {
                 let hole_end = seen[hole..].iter().position(|seen| *seen);
                 let from = first + hole as u64;
-                Err(self.gap(from, hole_end.map_or(end.0, |rows| from + rows as u64)))
+                let to = hole_end.map_or(end.0, |rows| from + rows as u64);
+                // A row that is there came at another time than its neighbours.
+                for track in &mut self.tracks {
+                    if track.head()?.is_some_and(|head| head.offset == from) {
+                        let reason = "it was appended after events of higher offsets";
+                        return Err(track.corrupt(from, reason.into()));
+                    }
+                }
+                Err(self.gap(from, to))
             }
         }
     }

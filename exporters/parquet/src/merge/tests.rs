@@ -39,11 +39,11 @@ fn assert_contiguous(batches: &[LoggedBatch], from: Offset, end: Offset) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn what_was_written_is_read(
-        batches in histories(24),
+        batches in histories(14),
         seed in any::<u64>(),
         closing in 1..12_usize,
         grouped in 1..8_usize,
@@ -65,7 +65,7 @@ proptest! {
 
     #[test]
     fn any_reader_at_any_place_reads_the_same(
-        batches in histories(24),
+        batches in histories(14),
         seed in any::<u64>(),
         leave in any::<bool>(),
         reads in prop::collection::vec((0..3_usize, 0..3_000_usize), 1..60),

@@ -132,21 +132,16 @@ impl Track {
         Ok(run)
     }
 
-    /// Takes the rows before an offset; none if there are none.
-    pub(super) fn take(&mut self, end: Offset, time: i64) -> Result<Option<Share>, FileError> {
+    /// Takes the rows before an offset that have the append time found last; none if there are none.
+    pub(super) fn take(&mut self, end: Offset, time: i64) -> Option<Share> {
         let mut pieces = Vec::new();
         let mut offsets = Vec::new();
         let mut path = PathBuf::new();
         while let Some(front) = self.queue.front_mut() {
-            let rows = front.piece.rows_before(end.0) - front.taken;
+            let below = front.piece.rows_before(end.0) - front.taken;
+            let rows = below.min(front.run(time));
             if rows == 0 {
                 break;
-            }
-            let last = front.taken + rows - 1;
-            if front.piece.times[last] != time {
-                let offset = front.piece.offset(last);
-                let reason = "it was appended after events of higher offsets";
-                return Err(self.corrupt(offset, reason.into()));
             }
             if path.as_os_str().is_empty() {
                 path = self.rows.path(&front.piece.entry);
@@ -159,12 +154,12 @@ impl Track {
             }
             self.queue.pop_front();
         }
-        Ok((!pieces.is_empty()).then(|| Share {
+        (!pieces.is_empty()).then(|| Share {
             kind: self.kind,
             rows: join(pieces),
             offsets,
             path,
-        }))
+        })
     }
 
     /// Damage at an event of this kind.

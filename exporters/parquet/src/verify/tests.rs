@@ -1,1 +1,453 @@
+use std::fs;
 
+use modelog_engine::batch::{EventBatchBuilder, LoggedBatch};
+use modelog_engine::event::Kind;
+use modelog_engine::names::NamedEntity;
+use modelog_engine::{Config, Engine, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::files::testing::{self, Dice, Directory, Told, histories, write, write_of};
+
+fn verified(written: &Directory) -> Verification {
+    verify(written.path(), &written.storage, None, &mut |_| {}).unwrap()
+}
+
+/// Findings by what they say of which offset.
+fn said(found: &Verification) -> Vec<(Option<u64>, &str)> {
+    let said = |finding: &'_ Finding| finding.offset.map(|offset| offset.0);
+    found
+        .findings
+        .iter()
+        .map(|finding| (said(finding), &*finding.what))
+        .collect()
+}
+
+fn history(batches: u64) -> Vec<LoggedBatch> {
+    let mut dice = Dice::new(11);
+    (0..batches)
+        .map(|number| {
+            let time = Timestamp::from_micros(1_795_366_800_000_000 + number as i64);
+            let mut builder = EventBatchBuilder::new();
+            for row in 0..10 {
+                let kind = match row {
+                    5 => Kind::MetricLogged,
+                    _ => Kind::PredictionLogged,
+                };
+                testing::event(&mut builder, kind, time, &mut dice);
+            }
+            let mut batch = builder.finish().into_logged(Offset(number * 10), time);
+            batch.names = vec![NamedEntity {
+                kind: modelog_engine::event::EntityKind::Model,
+                id: number as u32 + 1,
+                parent: 0,
+                name: format!("model {number}").into(),
+            }];
+            batch
+        })
+        .collect()
+}
+
+fn plain() -> Directory {
+    write(&history(12), &mut Dice::new(5), (2, 1000), false)
+}
+
+fn entry_of(written: &Directory, kind: Kind) -> &FileEntry {
+    &written.manifest.files_of(FileKind::Events(kind))[1]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn sound_directories_are_found_sound(
+        batches in histories(14),
+        seed in any::<u64>(),
+        leave in any::<bool>(),
+    ) {
+        let written = write(&batches, &mut Dice::new(seed), (5, 4), leave);
+        let mut told = Vec::new();
+        let found = verify(written.path(), &written.storage, None, &mut |at| told.push(at)).unwrap();
+        prop_assert_eq!(said(&found), vec![]);
+        prop_assert_eq!(found.cold_end, written.manifest.cold_end);
+        prop_assert_eq!(found.files, written.manifest.files.len() as u64);
+        prop_assert_eq!(found.bytes, written.manifest.bytes());
+        prop_assert_eq!(found.rows, written.manifest.files.iter().map(|file| file.rows).sum::<u64>());
+        let of = written.manifest.bytes();
+        let last = Progress::Files { bytes: of, of };
+        prop_assert!(of == 0 || told.contains(&last));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found_and_none_is_read() {
+    let batches = history(4);
+    let written = write(&batches, &mut Dice::new(5), (2, 1000), false);
+    let expected = Told::of(&batches);
+    for entry in &written.manifest.files {
+        let path = entry.locate(written.path());
+        let sound = fs::read(&path).unwrap();
+        for at in (0..sound.len()).step_by(97).chain([sound.len() - 1]) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, &bytes).unwrap();
+            let found = verified(&written);
+            assert!(found.is_damaged(), "{} byte {at}", entry.path);
+            assert!(
+                found.findings.iter().all(|finding| finding.path == path),
+                "{:?}",
+                said(&found)
+            );
+            let cold = written.store().cold();
+            let error = cold.read(Offset::ZERO, usize::MAX).unwrap_err();
+            assert_eq!(error.kind(), modelog_engine::ErrorKind::Corrupt);
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+    let cold = written.store().cold();
+    let read = cold.read(Offset::ZERO, usize::MAX).unwrap();
+    assert_eq!(Told::of(read.iter().map(|batch| &**batch)), expected);
+}
+
+#[test]
+fn the_decoder_survives_any_flipped_bit() {
+    // Files that somebody brings have no checksum: what comes of them may be wrong, but never the end of the process.
+    let written = write(&history(2), &mut Dice::new(5), (100, 1000), false);
+    let entry = &written
+        .manifest
+        .files_of(FileKind::Events(Kind::PredictionLogged))[0];
+    let path = entry.locate(written.path());
+    let sound = fs::read(&path).unwrap();
+    let mut failed = 0;
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).unwrap();
+        let read = || -> Result<(), FileError> {
+            let file = ParquetFile::open(&*written.storage, &path)?;
+            let mut rows = file.events(Kind::EventLogged)?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        failed += u32::from(read().is_err());
+    }
+    assert!(failed > 0);
+    fs::write(&path, &sound).unwrap();
+}
+
+#[test]
+fn a_file_that_is_gone_cut_short_or_another_is_told_once() {
+    let written = plain();
+    for kind in [
+        Kind::PredictionLogged,
+        Kind::MetricLogged,
+        Kind::EntityNamed,
+    ] {
+        let entry = entry_of(&written, kind);
+        let path = entry.locate(written.path());
+        let sound = fs::read(&path).unwrap();
+        let first = Some(entry.first.0);
+
+        fs::remove_file(&path).unwrap();
+        let found = verified(&written);
+        assert_eq!(said(&found), [(first, "the file is missing")]);
+        assert_eq!(found.findings[0].severity, Severity::Corrupt);
+
+        for len in [0, 3, sound.len() - 1] {
+            fs::write(&path, &sound[..len]).unwrap();
+            let what = format!("it has {len} bytes, {} were written", sound.len());
+            assert_eq!(said(&verified(&written)), [(first, &*what)]);
+        }
+
+        let other = written.manifest.files_of(FileKind::Events(kind))[0].clone();
+        let other_path = other.locate(written.path());
+        let other_bytes = fs::read(&other_path).unwrap();
+        fs::write(&path, &other_bytes).unwrap();
+        fs::write(&other_path, &sound).unwrap();
+        let found = verified(&written);
+        let offsets: Vec<_> = said(&found).iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, [Some(other.first.0), first]);
+        fs::write(&other_path, &other_bytes).unwrap();
+        fs::write(&path, &sound).unwrap();
+    }
+    assert_eq!(said(&verified(&written)), []);
+}
+
+#[test]
+fn what_else_lies_there_is_noticed() {
+    let written = plain();
+    let entry = entry_of(&written, Kind::PredictionLogged);
+    let path = entry.locate(written.path());
+    let directory = path.parent().unwrap();
+    let last = written.manifest.files_of(entry.kind).last().unwrap();
+    let name = |first: u64, end: u64| directory.join(format!("{first:020}-{end:020}.parquet"));
+    let left = name(last.end.0, last.end.0 + 5);
+    let twice = name(entry.first.0, entry.end.0 + 1);
+    let unsound = name(500, 501);
+    let unfinished = directory.join(format!(".{:020}.tmp", 77));
+    let mine = directory.join("mine.parquet");
+    let notes = written.path().join("notes.txt");
+    fs::copy(&path, &left).unwrap();
+    fs::copy(&path, &twice).unwrap();
+    for path in [&unsound, &unfinished, &mine, &notes] {
+        fs::write(path, "x").unwrap();
+    }
+    let foreign = write_of(
+        modelog_engine::LogId(uuid::Uuid::from_u128(1)),
+        &history(1),
+        &mut Dice::new(1),
+        (100, 1000),
+        false,
+    );
+    let theirs = name(600, 610);
+    let entry = &foreign.manifest.files_of(entry.kind)[0];
+    fs::copy(entry.locate(foreign.path()), &theirs).unwrap();
+
+    let found = verified(&written);
+    assert!(!found.is_damaged());
+    let whats = |path: &Path| {
+        let of_path = found.findings.iter().filter(|finding| finding.path == path);
+        of_path
+            .map(|finding| finding.what.clone())
+            .collect::<Vec<_>>()
+    };
+    for (path, word) in [
+        (&left, "removes it"),
+        (&twice, "twice"),
+        (&unsound, "no sound Parquet"),
+        (&unfinished, "unfinished"),
+        (&mine, "will read it too"),
+        (&notes, "left alone"),
+        (&theirs, "of another log"),
+    ] {
+        let whats = whats(path);
+        assert!(
+            matches!(&whats[..], [what] if what.contains(word)),
+            "{path:?}: {whats:?}"
+        );
+    }
+    assert_eq!(found.findings.len(), 7);
+}
+
+#[test]
+fn holes_and_repetitions_are_found() {
+    let written = plain();
+    // The manifest is whole, and wrong.
+    let mut manifest = written.manifest.clone();
+    let at = manifest
+        .files
+        .iter()
+        .position(|file| file == entry_of(&written, Kind::MetricLogged));
+    let gone = manifest.files.remove(at.unwrap());
+    manifest.cold_end = manifest.cold_end.advance(2);
+    manifest.store(&*written.storage, written.path()).unwrap();
+    let found = verified(&written);
+    let holes: Vec<_> = said(&found)
+        .into_iter()
+        .filter(|(_, what)| what.contains("in no file"))
+        .filter_map(|(offset, _)| offset)
+        .collect();
+    let metrics = (gone.first.0..gone.end.0).filter(|offset| offset % 10 == 5);
+    let expected: Vec<_> = metrics.chain([120]).collect();
+    assert_eq!(holes, expected);
+    let cold = written.store().cold();
+    let mut next = Offset::ZERO;
+    let error = loop {
+        match cold.read(next, 1) {
+            Ok(batches) => next = batches.last().unwrap().end(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(next.0, gone.first.0 / 10 * 10);
+    assert!(
+        error.to_string().contains(&format!(
+            "events {0} to {1} are in no file",
+            gone.first,
+            gone.first.0 + 1
+        )),
+        "{error}"
+    );
+
+    // Events of another kind where there are some already.
+    let metrics: Vec<_> = (0..12)
+        .map(|number| {
+            let time = Timestamp::from_micros(1_795_366_800_000_000 + number);
+            let mut builder = EventBatchBuilder::new();
+            testing::event(&mut builder, Kind::RunStarted, time, &mut Dice::new(3));
+            builder
+                .finish()
+                .into_logged(Offset(number as u64 * 10 + 3), time)
+        })
+        .collect();
+    let more = write(&metrics, &mut Dice::new(1), (100, 1000), false);
+    let [entry] = &more.manifest.files[..] else {
+        panic!("one file")
+    };
+    let mut manifest = written.manifest.clone();
+    manifest.add([entry.clone()]);
+    manifest.store(&*written.storage, written.path()).unwrap();
+    let path = entry.locate(written.path());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::copy(entry.locate(more.path()), &path).unwrap();
+    let found = verified(&written);
+    let twice: Vec<_> = said(&found)
+        .into_iter()
+        .filter(|(_, what)| what.contains("twice"))
+        .filter_map(|(offset, _)| offset)
+        .collect();
+    assert_eq!(
+        twice,
+        (0..12).map(|number| number * 10 + 3).collect::<Vec<_>>()
+    );
+    let error = written.store().cold().read(Offset::ZERO, 1).unwrap_err();
+    assert!(
+        error.to_string().contains("event 3 is there twice"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_manifest_is_a_finding_and_a_missing_one_too_if_there_should_be_one() {
+    let written = plain();
+    let path = written.path().join(MANIFEST);
+    let sound = fs::read(&path).unwrap();
+    for at in (0..sound.len()).step_by(101) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        match verify(written.path(), &written.storage, None, &mut |_| {}) {
+            Ok(found) => {
+                assert!(found.is_damaged(), "byte {at}");
+                assert_eq!(found.findings[0].path, path);
+            }
+            // The number of its form.
+            Err(error) => assert!(
+                matches!(error, ParquetError::TooNew { .. }),
+                "{at}: {error}"
+            ),
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    let found = verified(&written);
+    assert_eq!((found.log, found.files), (None, 0));
+}
+
+/// A log with segments, and the batches they hold.
+fn log(data: &Path) -> (modelog_engine::LogId, Vec<LoggedBatch>) {
+    let engine = Engine::open(Config::new(data)).unwrap();
+    for (number, batch) in history(12).into_iter().enumerate() {
+        let mut events: Vec<_> = batch
+            .in_order()
+            .into_iter()
+            .map(|row| row.to_event())
+            .collect();
+        // Some have the same id and other content, which the log refuses.
+        events.iter_mut().for_each(|event| event.id = None);
+        let mut events = modelog_engine::batch::EventBatch::from_events(&events).unwrap();
+        events.add_origin(modelog_engine::origin::Origin::whole(
+            modelog_engine::origin::Source::Call {
+                key: format!("call {number}").into(),
+                body: number as u64,
+            },
+        ));
+        engine
+            .append_blocking(events, modelog_engine::AppendOptions::default())
+            .unwrap();
+    }
+    engine.close_blocking().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(modelog_engine::LocalStorage);
+    let mut reader = SegmentReader::open(storage, data).unwrap();
+    let mut batches = Vec::new();
+    loop {
+        let more = reader.next(1 << 20).unwrap();
+        if more.is_empty() {
+            return (reader.log_id(), batches);
+        }
+        batches.extend(more);
+    }
+}
+
+fn compared(data: &Path, written: &Directory) -> Verification {
+    let segments = SegmentReader::open(Arc::clone(&written.storage), data).unwrap();
+    verify(
+        written.path(),
+        &written.storage,
+        Some(segments),
+        &mut |_| {},
+    )
+    .unwrap()
+}
+
+#[test]
+fn files_agree_with_segments_or_the_difference_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let (id, batches) = log(data.path());
+    assert!(batches.iter().any(|batch| !batch.names.is_empty()));
+    let rows: u32 = batches.iter().map(|batch| batch.rows).sum();
+    let whole = |batches: &[LoggedBatch]| write_of(id, batches, &mut Dice::new(9), (3, 7), false);
+    let found = compared(data.path(), &whole(&batches));
+    assert_eq!((said(&found), found.compared), (vec![], u64::from(rows)));
+    // The last part is not in files yet.
+    let found = compared(data.path(), &whole(&batches[..batches.len() - 2]));
+    assert_eq!(said(&found), []);
+
+    // One event of another content.
+    let mut other = batches.clone();
+    let time = other[4].append_time;
+    let mut builder = EventBatchBuilder::new();
+    for row in batches[4].in_order() {
+        let mut event = row.to_event();
+        if row.offset() == batches[4].first_offset.advance(3) {
+            event.id = Some("another".into());
+        }
+        builder.push(&event).unwrap();
+    }
+    let changed = builder.finish().into_logged(other[4].first_offset, time);
+    other[4].tables = changed.tables;
+    let found = compared(data.path(), &whole(&other));
+    let [(offset, what)] = said(&found)[..] else {
+        panic!("{:?}", said(&found))
+    };
+    assert_eq!(offset, Some(batches[4].first_offset.0 + 3));
+    assert!(what.contains("differs in `id`"), "{what}");
+
+    // Names and origins that are not those of the log.
+    let named = batches
+        .iter()
+        .position(|batch| !batch.names.is_empty())
+        .unwrap();
+    let mut other = batches.clone();
+    other[named].names[0].name = "b".into();
+    assert!(
+        said(&compared(data.path(), &whole(&other)))[0]
+            .1
+            .contains("is named where")
+    );
+    let mut other = batches.clone();
+    other[named].names.clear();
+    let found = compared(data.path(), &whole(&other));
+    let whats = said(&found);
+    assert!(
+        whats.iter().any(|(_, what)| what.contains("same names")),
+        "{whats:?}"
+    );
+    let mut other = batches.clone();
+    other[7].origins[0].duplicates += 1;
+    assert!(
+        said(&compared(data.path(), &whole(&other)))[0]
+            .1
+            .contains("origin differs")
+    );
+    let mut other = batches.clone();
+    other[7].origins.clear();
+    let found = compared(data.path(), &whole(&other));
+    assert!(said(&found)[0].1.contains("origin"), "{:?}", said(&found));
+
+    // Files of another log.
+    let foreign = write(&batches, &mut Dice::new(9), (3, 7), false);
+    assert!(
+        said(&compared(data.path(), &foreign))[0]
+            .1
+            .contains("the segments those of")
+    );
+}
