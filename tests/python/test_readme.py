@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, Server, caught_up
+from conftest import ROOT, Server, binary, caught_up
 
 ADDRESS = "http://127.0.0.1:7070"
 
@@ -22,7 +22,7 @@ def run(command: list[str], example: str, server: Server) -> str:
     link = server.data.parent / "modelog-data"
     if not link.exists():
         link.symlink_to(server.data)
-    example = example.replace(ADDRESS, server.url)
+    example = example.replace(ADDRESS, server.url).replace("target/release/modelog", binary())
     done = subprocess.run(
         [*command, example], capture_output=True, text=True, cwd=server.data.parent, env={**os.environ, "NO_COLOR": "1"}
     )
@@ -34,7 +34,7 @@ def run(command: list[str], example: str, server: Server) -> str:
 def test_the_readme(server):
     shell = blocks("README.md", "bash")
     python = blocks("README.md", "python")
-    assert (len(shell), len(python)) == (4, 1)
+    assert (len(shell), len(python)) == (5, 1)
     said = [run(["bash", "-euo", "pipefail", "-c"], example, server) for example in shell[:3]]
     assert '"accepted":6' in said[0]
     assert '"value":0.42' in said[1] and '"accuracy":1.0' in said[1] and '"prediction_id":"p-1"' in said[1]
@@ -42,6 +42,7 @@ def test_the_readme(server):
     assert "100 points are on the disk" in run([sys.executable, "-c"], python[0], server)
     caught_up(server)
     assert "resnet50|v1|p-1|tabby cat|0.93" in run(["bash", "-euo", "pipefail", "-c"], shell[3], server)
+    assert "/kind=PredictionLogged/date=" in run(["bash", "-euo", "pipefail", "-c"], shell[4], server)
 
 
 @pytest.mark.parametrize("page", ["docs/getting-started.md"])
