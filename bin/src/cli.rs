@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Loaded};
-use crate::{bench, export, import, inspect, projections, show, tail};
+use crate::{backup, bench, compact, export, import, inspect, projections, restore, show, tail};
 
 /// The event log for machine-learning models
 ///
@@ -28,6 +28,7 @@ Examples:
   modelog import events.ndjson    events into the log, once however often
   modelog export --kind MetricLogged --format csv --out metrics.csv
   modelog verify                  read every byte of the log and check it
+  modelog backup /var/backups/ml  all events so far, beside the earlier backups
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 65 bad data, 69 not available,
 74 disk, 78 configuration";
@@ -83,6 +84,12 @@ pub(crate) enum Command {
     Rebuild(projections::RebuildArgs),
     /// Show how far the stores have followed the log
     Projections(projections::ProjectionsArgs),
+    /// Put everything that is in the log into Parquet files
+    Compact(compact::CompactArgs),
+    /// Make a backup, while the server goes on
+    Backup(backup::BackupArgs),
+    /// Make a data directory of a backup, as of any moment
+    Restore(restore::RestoreArgs),
     /// Look into the log's files
     #[command(subcommand)]
     Log(LogCommand),
@@ -114,8 +121,8 @@ Examples:
   modelog serve --data /var/lib/modelog --listen 127.0.0.1:8080
   MODELOG_LOG__SEGMENT_BYTES=256MiB modelog serve --config modelog.toml
 
-SIGTERM or SIGINT (Ctrl-C) ends it in order: requests under way are finished, the log is closed. A second one ends it at
-once; nothing that was acknowledged is lost.")]
+SIGTERM or SIGINT (Ctrl-C) ends it in order: requests under way are finished, what is in the log goes into Parquet files,
+the log is closed. A second one ends it at once; nothing that was acknowledged is lost.")]
 pub(crate) struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR")]

@@ -36,6 +36,8 @@ pub(crate) struct Client {
     token: Option<String>,
     /// What to call it in messages.
     what: String,
+    /// The control socket, if it is reached through one.
+    socket: Option<PathBuf>,
     /// Keeps a path through `/proc/self/fd` good.
     _directory: Option<File>,
 }
@@ -152,10 +154,11 @@ impl Client {
             }
         }
         Ok(Self {
-            http: client().build()?,
+            http: client().read_timeout(SILENCE_MAX).build()?,
             what: format!("the server at {base}"),
             base,
             token,
+            socket: None,
             _directory: None,
         })
     }
@@ -183,7 +186,8 @@ impl Client {
             Err(error) => return Err(error),
         };
         let http = client()
-            .unix_socket(path)
+            .read_timeout(SILENCE_MAX)
+            .unix_socket(path.clone())
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Some(Self {
@@ -191,8 +195,22 @@ impl Client {
             base: "http://localhost".into(),
             token: None,
             what: format!("the server that holds {}", data.display()),
+            socket: Some(path),
             _directory: directory,
         }))
+    }
+
+    /// The same server, however long it is silent: for work that takes as long as it takes.
+    ///
+    /// # Errors
+    /// If there is no more room for connections in this process.
+    pub(crate) fn patient(self) -> reqwest::Result<Self> {
+        let mut http = client();
+        if let Some(socket) = &self.socket {
+            http = http.unix_socket(socket.clone());
+        }
+        let http = http.build()?;
+        Ok(Self { http, ..self })
     }
 
     /// What to call it in messages.
@@ -299,7 +317,6 @@ impl Client {
 fn client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIME)
-        .read_timeout(SILENCE_MAX)
         .user_agent(concat!("modelog/", env!("CARGO_PKG_VERSION")))
 }
 

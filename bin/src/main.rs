@@ -8,9 +8,11 @@
 //! Results go to stdout, everything else to stderr. An error is printed once, with its causes, and decides the exit
 //! code (`exit`).
 
+mod backup;
 mod bench;
 mod cli;
 mod client;
+mod compact;
 mod config;
 mod demo;
 mod exit;
@@ -24,6 +26,8 @@ mod output;
 mod place;
 mod progress;
 mod projections;
+mod restore;
+mod schedule;
 mod serve;
 mod show;
 mod tail;
@@ -80,6 +84,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Export(args) => block_on(export::run(settings, args))?,
         Command::Rebuild(args) => block_on(projections::rebuild(settings, &args))?,
         Command::Projections(args) => block_on(projections::list(settings, &args))?,
+        Command::Compact(args) => block_on(compact::run(settings, &args))?,
+        Command::Backup(args) => block_on(backup::run(settings, &args))?,
+        Command::Restore(args) => block_on(restore::run(settings, &args))?,
         Command::Bench(args) => bench::run(args)?,
         Command::Demo(args) => block_on(demo::run(demo::DemoOptions {
             data: common.data.unwrap_or_else(|| "modelog-demo".into()).into(),

@@ -1,9 +1,11 @@
 //! Where a command does its work: through the server that holds the data directory, or on the directory itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use modelog_engine::Engine;
+use modelog_engine::{Engine, Foundations, LogError};
+use modelog_parquet::ParquetStore;
 
 use crate::client::Client;
 use crate::config::Settings;
@@ -11,6 +13,9 @@ use crate::exit::{Exit, Failed};
 
 /// The variable a token is taken from, so that it shows in no list of processes.
 const TOKEN: &str = "MODELOG_TOKEN";
+
+/// The file that marks a data directory as half restored.
+pub(crate) const RESTORING: &str = "RESTORING";
 
 /// Which server to use, if not the one on the data directory.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -63,35 +68,82 @@ fn token(reach: &Reach) -> Result<Option<String>> {
     Ok(Some(text.trim().to_owned()))
 }
 
+/// An engine, with the Parquet files in which its older history lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    pub(crate) parquet: ParquetStore,
+}
+
 /// Opens the engine on a data directory that may be new.
 ///
 /// # Errors
-/// [`modelog_engine::LogError`].
+/// As [`open_whole`].
 pub(crate) async fn open(settings: &Settings) -> Result<Engine> {
-    let config = settings.engine();
-    let engine = tokio::task::spawn_blocking(move || Engine::open(config)).await??;
-    Ok(engine)
+    Ok(open_whole(settings).await?.engine)
 }
 
 /// Opens the engine on a data directory that must be there.
 ///
 /// # Errors
-/// [`modelog_engine::LogError`], or that there is no log.
+/// As [`open_whole`], or that there is no log.
 pub(crate) async fn open_existing(settings: &Settings) -> Result<Engine> {
     must_exist(&settings.data)?;
     open(settings).await
 }
 
+/// Opens everything that holds events, on a data directory that may be new. Every command that opens an engine comes
+/// through here: history that only Parquet holds is read by each of them.
+///
+/// # Errors
+/// [`modelog_engine::LogError`], [`modelog_parquet::ParquetError`].
+pub(crate) async fn open_whole(settings: &Settings) -> Result<Opened> {
+    let (config, parquet) = (settings.engine(), settings.parquet.clone());
+    let open = move || -> Result<Opened> {
+        let foundations = Foundations::default();
+        let (storage, clock) = (&foundations.storage, &foundations.clock);
+        let parquet = ParquetStore::open(parquet, Arc::clone(storage), Arc::clone(clock))?;
+        let foundations = Foundations {
+            cold: Some(parquet.cold()),
+            ..foundations
+        };
+        let engine = Engine::open_on(config, foundations).map_err(|error| {
+            let about_parquet = matches!(
+                error,
+                LogError::ColdLost { .. } | LogError::ForeignCold { .. } | LogError::Missing { .. }
+            );
+            let error = anyhow::Error::new(error);
+            if !about_parquet {
+                return error;
+            }
+            let path = parquet.path().display();
+            error.context(format!(
+                "older events are looked for in {path} (`parquet.path`)"
+            ))
+        })?;
+        Ok(Opened { engine, parquet })
+    };
+    tokio::task::spawn_blocking(open).await?
+}
+
 /// Refuses a directory without a log, so that a misspelt path does not become a new one.
 ///
 /// # Errors
-/// That there is no log, or the disk's own.
+/// That there is no log, that it is half restored, or the disk's own.
 pub(crate) fn must_exist(data: &Path) -> Result<()> {
-    let manifest = data.join("log").join("MANIFEST");
-    let exists = manifest
-        .try_exists()
-        .with_context(|| format!("{} cannot be looked at", data.display()))?;
-    if exists {
+    let exists = |name: &str| {
+        let path = data.join(name);
+        path.try_exists()
+            .with_context(|| format!("{} cannot be looked at", data.display()))
+    };
+    // The log's manifest comes last: there is hardly ever one yet.
+    if exists(RESTORING)? {
+        return Err(LogError::Restoring {
+            path: data.to_owned(),
+        }
+        .into());
+    }
+    if exists("log/MANIFEST")? {
         return Ok(());
     }
     Err(Failed::new(

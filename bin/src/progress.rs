@@ -20,6 +20,15 @@ pub(crate) fn events(total: u64, what: &str) -> ProgressBar {
     )
 }
 
+/// A bar over files, whose number is told later.
+pub(crate) fn files(what: &str) -> ProgressBar {
+    bar(
+        0,
+        what,
+        "{msg} [{bar:30}] {human_pos}/{human_len} files {eta}",
+    )
+}
+
 /// Signs of life for work of unknown length.
 pub(crate) fn spinner(what: &str) -> ProgressBar {
     let spinner = bar(0, what, "{spinner} {msg} {elapsed}");

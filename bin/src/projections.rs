@@ -1,7 +1,8 @@
 //! `projections` and `rebuild`: the stores that follow the log, through the server or on the directory itself.
 //!
 //! On a directory that nobody serves, the store is opened and brought up to date by this very process: what is shown
-//! is where it stands then, and a rebuild is done when the command ends.
+//! is where it stands then, and a rebuild is done when the command ends. Parquet is shown as it is: to bring it up to
+//! date is to write files, which `compact` does.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, ServerError, encoded};
+use crate::compact::COMPACTOR;
 use crate::config::Settings;
 use crate::exit::{Exit, Failed};
 use crate::output::{self, Rows, Shape, Tone, thousands};
-use crate::place::{self, Place, Reach};
+use crate::place::{self, Opened, Place, Reach};
 use crate::progress;
 
 /// How often a rebuild is looked at.
@@ -39,7 +41,7 @@ pub(crate) struct ProjectionsArgs {
 The store is cleared and every event of the log applied to it again. Events are taken meanwhile; reads answer from what
 is there so far.")]
 pub(crate) struct RebuildArgs {
-    /// The store: sql
+    /// The store: sql. What `parquet` holds is a part of the log itself, and cannot be built again
     projection: String,
     /// Do not wait for a server to finish
     #[arg(long)]
@@ -83,6 +85,25 @@ impl From<&ProjectionHandle> for Status {
     }
 }
 
+/// The state of a projection that nothing runs.
+const IDLE: &str = "idle";
+
+impl Status {
+    /// One that nothing runs.
+    fn at_rest(name: &str, at: Offset, engine: &Engine) -> Self {
+        Self {
+            name: name.into(),
+            state: IDLE.into(),
+            offset: at.0,
+            lag_events: engine.tail().since(at),
+            lag_seconds: 0.0,
+            errors: 0,
+            last_error: None,
+            last_success: None,
+        }
+    }
+}
+
 /// Shows them.
 ///
 /// # Errors
@@ -91,11 +112,13 @@ pub(crate) async fn list(settings: &Settings, args: &ProjectionsArgs) -> Result<
     let items = match Place::find(&args.reach, settings)? {
         Place::Server(client) => client.get::<Listed>("/v1/projections").await?.items,
         Place::Directory => {
-            offline(settings, |engine, store| async move {
+            offline(settings, |opened, store| async move {
+                let Opened { engine, parquet } = opened;
                 let projection = engine.project(Box::new(store.projection()));
                 // One that cannot go on is shown as it is.
                 let _ = catch_up(&engine, &projection, "catching up").await;
-                Ok(vec![Status::from(&projection)])
+                let compactor = Status::at_rest(COMPACTOR, parquet.status().cold_end, &engine);
+                Ok(vec![Status::from(&projection), compactor])
             })
             .await?
         }
@@ -122,6 +145,7 @@ fn table(items: &[Status]) -> Result<()> {
         let tone = match status.state.as_str() {
             "running" => Tone::Good,
             "stopped" => Tone::Bad,
+            IDLE => Tone::Plain,
             _ => Tone::Warning,
         };
         rows.push([
@@ -143,6 +167,12 @@ fn table(items: &[Status]) -> Result<()> {
 /// If there is no such store, or it cannot be built.
 pub(crate) async fn rebuild(settings: &Settings, args: &RebuildArgs) -> Result<()> {
     let name = args.projection.as_str();
+    if name == COMPACTOR {
+        return Err(Failed::usage(format!(
+            "{name} holds a part of the log itself, so there is nothing to build it from: `modelog verify` checks it, \
+             and what is damaged in it comes back from a backup"
+        )));
+    }
     match Place::find(&args.reach, settings)? {
         Place::Server(client) => rebuild_there(&client, name, args.no_wait).await?,
         Place::Directory => {
@@ -151,7 +181,8 @@ pub(crate) async fn rebuild(settings: &Settings, args: &RebuildArgs) -> Result<(
                     "there is no projection {name}: there is sql"
                 )));
             }
-            offline(settings, |engine, store| async move {
+            offline(settings, |opened, store| async move {
+                let engine = opened.engine;
                 let mut projection = store.projection();
                 // Whatever is wrong with what it holds, it is about to be cleared.
                 let _ = projection.open().await;
@@ -179,11 +210,13 @@ fn unable(error: ProjectionError) -> anyhow::Error {
 }
 
 /// Works on the directory itself, and closes everything whatever came of it.
-async fn offline<T, F>(settings: &Settings, work: impl FnOnce(Engine, SqlStore) -> F) -> Result<T>
+async fn offline<T, F>(settings: &Settings, work: impl FnOnce(Opened, SqlStore) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let engine = place::open_existing(settings).await?;
+    place::must_exist(&settings.data)?;
+    let opened = place::open_whole(settings).await?;
+    let engine = opened.engine.clone();
     let store = match SqlStore::new(settings.sql.clone()) {
         Ok(store) => store,
         Err(error) => {
@@ -191,7 +224,7 @@ where
             return Err(error.into());
         }
     };
-    let outcome = work(engine.clone(), store.clone()).await;
+    let outcome = work(opened, store.clone()).await;
     let closed = engine.close().await;
     store.close().await;
     let value = outcome?;

@@ -3,8 +3,8 @@
 //!
 //! # Order
 //! Starting: engine, store, metrics, server; so nobody is told an address that does not answer. Stopping: the server
-//! takes no more requests and finishes those under way, the engine syncs and closes while projections catch up, the
-//! store is closed last.
+//! takes no more requests and finishes those under way, no backup is begun and one under way is broken off, the
+//! compactor closes its files, the engine syncs and closes while projections catch up, the store is closed last.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -12,24 +12,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use modelog_engine::Engine;
+use modelog_engine::chain;
 use modelog_http::{HttpConfig, HttpError, Server, Services};
 use modelog_prometheus::Exporter;
 use modelog_sql::SqlStore;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::config::{LogFormat, ReadFrom, Settings};
-use crate::{client, place};
+use crate::maintenance::Keeper;
+use crate::place::{self, Opened};
+use crate::{client, compact};
 
 /// An engine that is being served.
 #[derive(Debug)]
 pub(crate) struct Running {
-    engine: Engine,
+    opened: Opened,
     store: SqlStore,
+    keeper: Arc<Keeper>,
     served: Served,
 }
+
+/// How long the end waits for the compactor to close its files. What it does not close it takes in again.
+const FLUSH_TIME: Duration = Duration::from_secs(20);
 
 /// The part that answers.
 #[derive(Debug)]
@@ -48,16 +55,21 @@ impl Running {
     /// Why some part could not start; the others are closed again.
     pub(crate) async fn start(settings: &Settings) -> Result<Self> {
         let store = SqlStore::new(settings.sql.clone())?;
-        let engine = place::open(settings).await?;
-        match Served::start(settings, &engine, &store).await {
-            Ok(served) => Ok(Self {
-                engine,
-                store,
-                served,
-            }),
+        let opened = place::open_whole(settings).await?;
+        let keeper = Arc::new(Keeper::new(settings, &opened));
+        match Served::start(settings, &opened, &store, &keeper).await {
+            Ok(served) => {
+                keeper.start();
+                Ok(Self {
+                    opened,
+                    store,
+                    keeper,
+                    served,
+                })
+            }
             Err(error) => {
                 // The error is what there is to say; closing adds nothing to it.
-                let _ = engine.close().await;
+                let _ = opened.engine.close().await;
                 store.close().await;
                 Err(error)
             }
@@ -77,7 +89,17 @@ impl Running {
         // A server that ended by itself says why below.
         let _ = self.served.stop.send(());
         let served = self.served.task.await;
-        let closed = self.engine.close().await;
+        self.keeper.stop().await;
+        let Opened { engine, parquet } = &self.opened;
+        match timeout(FLUSH_TIME, compact::compact(engine, parquet, |_| ())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                let reason = chain(&error);
+                tracing::warn!(%reason, "not all events are in Parquet; the log keeps them");
+            }
+            Err(_) => tracing::warn!("compacting takes long; it goes on at the next start"),
+        }
+        let closed = engine.close().await;
         self.store.close().await;
         served.context("the server failed")??;
         closed?;
@@ -93,7 +115,13 @@ impl Running {
 }
 
 impl Served {
-    async fn start(settings: &Settings, engine: &Engine, store: &SqlStore) -> Result<Self> {
+    async fn start(
+        settings: &Settings,
+        opened: &Opened,
+        store: &SqlStore,
+        keeper: &Arc<Keeper>,
+    ) -> Result<Self> {
+        let Opened { engine, parquet } = opened;
         let exporter = Exporter::install(settings.prometheus.clone())?;
         let reads = match settings.read_from {
             ReadFrom::Sql => Arc::new(store.reads()),
@@ -104,7 +132,7 @@ impl Served {
             engine: engine.clone(),
             reads,
             metrics: Arc::new(move || exporter.render(&scraped)),
-            maintenance: Arc::new(crate::maintenance::Keeper),
+            maintenance: Arc::clone(keeper) as _,
         };
         let (control, directory) = client::socket_path(&settings.data)?;
         let http = HttpConfig {
@@ -113,6 +141,7 @@ impl Served {
         };
         let server = Server::bind(http, services).await?;
         engine.project(Box::new(store.projection()));
+        compact::start(engine, parquet);
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(async move {

@@ -29,7 +29,9 @@ pub(crate) use fields::Shown;
 pub(crate) use human::parse_duration;
 pub(crate) use layers::{Flag, Origin};
 pub(crate) use problem::ConfigError;
-pub(crate) use settings::{CONTROL_SOCKET, LogFormat, Logging, ReadFrom, Settings};
+pub(crate) use settings::{
+    BackupConfig, CONTROL_SOCKET, LogFormat, Logging, OUTSIDE_OF_DATA, ReadFrom, Settings, within,
+};
 
 /// A configuration, and where each part of it comes from.
 #[derive(Clone, Debug)]

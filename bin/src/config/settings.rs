@@ -1,11 +1,12 @@
 //! All settings there are, section by section.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use modelog_engine::{LogConfig, LogError};
 use modelog_http::{HttpConfig, HttpError};
+use modelog_parquet::{ParquetConfig, ParquetError};
 use modelog_prometheus::PrometheusConfig;
 use modelog_sql::{SqlConfig, SqlStore};
 
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
     pub(crate) sql: SqlConfig,
+    pub(crate) parquet: ParquetConfig,
+    pub(crate) backup: BackupConfig,
     pub(crate) prometheus: PrometheusConfig,
     pub(crate) logging: Logging,
 }
@@ -37,6 +40,27 @@ pub(crate) enum ReadFrom {
 impl Word for ReadFrom {
     const EXPECTED: &'static str = "\"sql\"";
     const WORDS: &'static [(&'static str, Self)] = &[("sql", Self::Sql)];
+}
+
+/// Which backups are made while serving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BackupConfig {
+    /// Where; none are made without it.
+    pub(crate) path: Option<PathBuf>,
+    /// How long after the start of one the next is due.
+    pub(crate) every: Duration,
+    /// How many are kept.
+    pub(crate) keep: u32,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self {
+            path: None,
+            every: Duration::from_secs(24 * 60 * 60),
+            keep: 7,
+        }
+    }
 }
 
 /// How the program says what it does.
@@ -76,6 +100,8 @@ impl Default for Settings {
             log: LogConfig::default(),
             http: HttpConfig::default(),
             sql: SqlConfig::default(),
+            parquet: ParquetConfig::default(),
+            backup: BackupConfig::default(),
             prometheus: PrometheusConfig::default(),
             logging: Logging::default(),
         }
@@ -90,20 +116,49 @@ impl Settings {
         fields.section("log", |fields| log(fields, &mut self.log));
         fields.section("http", |fields| http(fields, &mut self.http));
         fields.section("sql", |fields| sql(fields, &mut self.sql));
+        fields.section("parquet", |fields| parquet(fields, &mut self.parquet));
+        fields.section("backup", |fields| backup(fields, &mut self.backup));
         fields.section("prometheus", |fields| {
             prometheus(fields, &mut self.prometheus)
         });
         fields.section("logging", |fields| logging(fields, &mut self.logging));
         self.settle();
+        self.check_places(fields);
     }
 
     /// What follows from the data directory.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.http.control_socket = Some(self.data.join(CONTROL_SOCKET));
         if let Some(path) = &mut self.http.token_file {
             *path = self.data.join(&*path);
         }
         self.sql.directory.clone_from(&self.data);
+        self.parquet.path = self.data.join(&self.parquet.path);
+        if let Some(path) = &mut self.backup.path {
+            *path = self.data.join(&*path);
+        }
+    }
+
+    /// Nothing may lie where something else does.
+    fn check_places(&self, fields: &mut Fields<'_>) {
+        let parquet = &self.parquet.path;
+        if within(&self.data, parquet) {
+            let message = "must be a directory of its own, below the data directory or elsewhere";
+            fields.refuse("parquet.path", message);
+        }
+        for taken in ["log", "snapshots", "sqlite"] {
+            if within(parquet, &self.data.join(taken)) {
+                let message = format!("must not be in `{taken}`, which holds other files");
+                fields.refuse("parquet.path", message);
+            }
+        }
+        if let Some(backup) = &self.backup.path
+            && [&self.data, parquet]
+                .iter()
+                .any(|place| within(backup, place) || within(place, backup))
+        {
+            fields.refuse("backup.path", OUTSIDE_OF_DATA);
+        }
     }
 
     /// The configuration of an engine on the data directory.
@@ -125,6 +180,7 @@ fn log(fields: &mut Fields<'_>, log: &mut LogConfig) {
     fields.count("dedupe_window", &mut log.dedupe_window);
     fields.switch("pad_groups", &mut log.pad_groups);
     fields.size("reserve_bytes", &mut log.reserve_bytes);
+    fields.duration("keep_segments", &mut log.keep_segments);
     if let Err(LogError::Setting { setting, reason }) = log.check() {
         fields.refuse(setting, reason);
     }
@@ -161,6 +217,60 @@ fn http(fields: &mut Fields<'_>, http: &mut HttpConfig) {
 
 fn beyond(listen: SocketAddr, remedy: &str) -> String {
     format!("is {listen}, which other machines can reach, and {remedy}")
+}
+
+/// Files smaller than this hold hardly more than their footers.
+const FILE_BYTES_MIN: u64 = 64 << 10;
+const SECOND: Duration = Duration::from_secs(1);
+/// What is said of a place for backups that does not lie apart.
+pub(crate) const OUTSIDE_OF_DATA: &str = "must lie outside of the data directory, and not around it: what destroys the one must not destroy the other";
+
+fn parquet(fields: &mut Fields<'_>, parquet: &mut ParquetConfig) {
+    fields.path("path", &mut parquet.path);
+    fields.size("target_file_bytes", &mut parquet.target_file_bytes);
+    fields.duration("max_delay", &mut parquet.max_delay);
+    if let Err(ParquetError::Setting { setting, reason }) = parquet.check() {
+        return fields.refuse(setting, reason);
+    }
+    if parquet.target_file_bytes < FILE_BYTES_MIN {
+        fields.refuse("parquet.target_file_bytes", "must be at least 64KiB");
+    }
+    if parquet.max_delay < SECOND {
+        fields.refuse("parquet.max_delay", "must be at least 1s");
+    }
+}
+
+fn backup(fields: &mut Fields<'_>, backup: &mut BackupConfig) {
+    fields.optional_path("path", &mut backup.path);
+    fields.duration("every", &mut backup.every);
+    fields.count("keep", &mut backup.keep);
+    if backup.every < SECOND {
+        fields.refuse("backup.every", "must be at least 1s");
+    }
+    if backup.keep == 0 {
+        fields.refuse("backup.keep", "must be at least 1");
+    }
+}
+
+/// Whether a path is another one or below it, by what they spell: links are not followed.
+pub(crate) fn within(path: &Path, place: &Path) -> bool {
+    spelled(path).starts_with(spelled(place))
+}
+
+/// A path from the root on, without `.` and `..`.
+fn spelled(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut spelled = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                spelled.pop();
+            }
+            Component::CurDir => {}
+            part => spelled.push(part),
+        }
+    }
+    spelled
 }
 
 /// Each of them is a connection and a thread.

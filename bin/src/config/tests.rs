@@ -128,6 +128,12 @@ fn paths_lie_in_the_data_directory() {
         Some(Path::new("/d/control.sock"))
     );
     assert_eq!(loaded.settings.sql.directory, Path::new("/d"));
+    assert_eq!(loaded.settings.parquet.path, Path::new("/d/parquet"));
+    assert_eq!(loaded.settings.backup.path, None);
+    let backup = "data = \"/d\"\n[backup]\npath = \"../b\"\n[parquet]\npath = \"/big/parquet\"";
+    let loaded = build_from(backup, &[], Vec::new()).unwrap().settings;
+    assert_eq!(loaded.backup.path.as_deref(), Some(Path::new("/d/../b")));
+    assert_eq!(loaded.parquet.path, Path::new("/big/parquet"));
     let loaded = build_from("[http]\ntoken_file = \"/etc/tokens\"", &[], Vec::new()).unwrap();
     assert_eq!(
         loaded.settings.http.token_file.as_deref(),
@@ -166,7 +172,7 @@ url = \"x\"
         "modelog.toml:8: `http.listen` must be an IP address with a port, such as \"127.0.0.1:7070\", not \"0.0.0.0\"",
         "modelog.toml:9: `http.depth` must be a whole number that is not negative, not \"deep\"",
         "modelog.toml:11: `sql.predictions_keep` must be a duration such as \"30d\", or \"forever\", not \"a while\"",
-        "modelog.toml:12: `postgres` is not a setting; there are data, read_from, log, http, sql, prometheus, logging",
+        "modelog.toml:12: `postgres` is not a setting; there are data, read_from, log, http, sql, parquet, backup, prometheus, logging",
         "MODELOG_LOG__SEGMENT_BYTES: `log.segment_bytes` must be a size such as \"128MiB\", not \"lots\"",
         "MODELOG_HTP__LISTEN: `htp` is not a setting; did you mean `http`?",
     ]
@@ -225,6 +231,48 @@ fn what_sqlite_cannot_take_is_refused() {
     }
     let largest = "[sql]\nreaders = 1024\nbusy_timeout = \"24d\"";
     assert_eq!(problems(largest, &[]), [""; 0]);
+}
+
+#[test]
+fn files_that_cannot_be_kept_as_said_are_refused() {
+    for (section, line, said) in [
+        (
+            "parquet",
+            "target_file_bytes = \"63KiB\"",
+            "must be at least 64KiB",
+        ),
+        ("parquet", "max_delay = \"999ms\"", "must be at least 1s"),
+        ("parquet", "path = \".\"", "a directory of its own"),
+        ("parquet", "path = \"../d\"", "a directory of its own"),
+        ("parquet", "path = \"/\"", "a directory of its own"),
+        ("parquet", "path = \"log\"", "must not be in `log`"),
+        (
+            "parquet",
+            "path = \"x/../sqlite/p\"",
+            "must not be in `sqlite`",
+        ),
+        ("parquet", "path = \"\"", "must be a path"),
+        ("backup", "every = \"0s\"", "must be at least 1s"),
+        ("backup", "keep = 0", "must be at least 1"),
+        ("backup", "keep = 4294967296", "must be a whole number"),
+        (
+            "backup",
+            "path = \"backups\"",
+            "outside of the data directory",
+        ),
+        ("backup", "path = \"/d\"", "outside of the data directory"),
+        ("backup", "path = \"/\"", "outside of the data directory"),
+        ("log", "keep_segments = 24", "must be a duration"),
+    ] {
+        let found = problems(&format!("data = \"/d\"\n[{section}]\n{line}"), &[]);
+        assert_eq!(found.len(), 1, "{line}: {found:?}");
+        let setting = line.split(' ').next().unwrap();
+        let place = format!("modelog.toml:3: `{section}.{setting}` ");
+        assert!(found[0].starts_with(&place), "{}", found[0]);
+        assert!(found[0].contains(said), "{}", found[0]);
+    }
+    let beside = "data = \"/d\"\n[backup]\npath = \"/d2\"\n[log]\nkeep_segments = \"0s\"";
+    assert_eq!(problems(beside, &[]), [""; 0]);
 }
 
 #[test]

@@ -183,8 +183,9 @@ fn generation_name(time: Timestamp, offset: Offset) -> String {
     format!("{time}-{:020}", offset.0)
 }
 
-/// Whether a name is one that [`generation_name`] gives.
-fn is_generation_name(name: &str) -> bool {
+/// Whether a directory's name is one that generations have. Without [`MARK`] it is then what an interrupted backup left.
+#[must_use]
+pub fn is_generation_name(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(time, offset)| {
         offset.len() == 20
             && offset.bytes().all(|sign| sign.is_ascii_digit())
