@@ -205,6 +205,7 @@ impl Opening {
             &mut self.manifest.contents,
         )?;
         let last = self.last()?;
+        self.check_end(&last)?;
         self.set_orphans_aside()?;
         let (first, tail) = match &last {
             Last::New => (Offset::ZERO, Offset::ZERO),
@@ -249,6 +250,27 @@ impl Opening {
             Some(cold) if cold.end() < recorded => Err(LogError::ColdLost {
                 end: cold.end(),
                 recorded,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the log reaches as far as the cold tier: what that took over had been synced here.
+    fn check_end(&self, last: &Last) -> Result<(), LogError> {
+        let (path, position, offset) = match last {
+            Last::New => return Ok(()),
+            Last::Found { path, found, .. } => (path, found.sound.position, found.sound.offset),
+            Last::Cold(end) => (&self.directory, end.position, end.offset),
+        };
+        match &self.parts.cold {
+            Some(cold) if cold.end() > offset => Err(LogError::Corrupt {
+                path: path.clone(),
+                position,
+                offset,
+                reason: format!(
+                    "events that were synced are missing; the cold tier holds those before {}",
+                    cold.end()
+                ),
             }),
             _ => Ok(()),
         }

@@ -411,8 +411,8 @@ impl Writer {
     fn close(&mut self) -> Result<(), LogError> {
         if self.changed {
             self.snapshot();
-            self.write_pending_snapshot();
         }
+        self.write_pending_snapshot();
         let _ = self.ahead.zeros(true);
         let header = closing(
             self.shared.tail(),

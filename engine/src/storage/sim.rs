@@ -25,7 +25,8 @@
 //!     not make its name durable, nor does syncing a directory make its own name in its parent durable.
 //! S6. A rename into another directory is durable when that one is synced; that the old name is gone is durable when both
 //!     are.
-//! S7. When only the process dies ([`Crash::Kill`]), nothing it was answered is lost.
+//! S7. When only the process dies ([`Crash::Kill`]), the next one sees all that it was answered. But nothing is synced by
+//!     that: the power may still go later.
 //! S8. What a crash leaves follows from the I/Os and the seed alone. Threads that race do their I/Os in some order; a
 //!     [`History`] keeps that order, so what was seen can be seen again.
 //! S9. A storage that has crashed fails for ever. What a crash left is another storage, so threads of the old life
@@ -48,7 +49,8 @@ use super::{LockGuard, Storage, StorageFile};
 /// How a life of the disk ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
-    /// The process dies, the machine goes on. The write under way is there up to some block.
+    /// The process dies, the machine goes on; what was not synced still is not. The write under way is there up to some
+    /// block.
     Kill { seed: u64 },
     /// The power goes before anything that was not synced has come to the disk.
     LoseAll,

@@ -223,12 +223,13 @@ impl Disk {
         named.map(blocks).sum::<u64>() * BLOCK_BYTES
     }
 
-    /// The disk as it is found after a crash: all that is there is durable.
+    /// The disk as it is found after a crash. If the power went, all that is there is durable.
     pub(super) fn crash(&self, crash: Crash) -> Self {
         let mut disk = self.clone();
         let blocks: Vec<Block>;
         let mut fate = match crash {
-            Crash::Kill { .. } | Crash::LoseAll => None,
+            Crash::Kill { .. } => return disk,
+            Crash::LoseAll => None,
             Crash::PowerLoss { seed, torn_blocks } => {
                 blocks = self.all_blocks();
                 Some(Fate {
@@ -238,14 +239,12 @@ impl Disk {
                 })
             }
         };
-        let kept = match (&mut fate, crash) {
-            (Some(fate), _) => disk.surviving_names(&mut fate.chance),
-            (None, Crash::Kill { .. }) => disk.unsynced.clone(),
-            (None, _) => Vec::new(),
-        };
-        kept.iter()
-            .flatten()
-            .for_each(|naming| disk.make_durable(naming));
+        if let Some(fate) = &mut fate {
+            let kept = disk.surviving_names(&mut fate.chance);
+            kept.iter()
+                .flatten()
+                .for_each(|naming| disk.make_durable(naming));
+        }
         disk.unsynced.clear();
         for inode in disk.inodes.values_mut() {
             match inode {
@@ -255,12 +254,10 @@ impl Disk {
                 }
                 Inode::File(file) => {
                     let file = Arc::make_mut(file);
-                    match (&mut fate, crash) {
-                        (_, Crash::Kill { .. }) => file.durable = file.cached.clone(),
-                        (Some(fate), _) => fate.land(&mut file.durable, &file.unsynced),
-                        (None, _) => {}
+                    let unsynced = std::mem::take(&mut file.unsynced);
+                    if let Some(fate) = &mut fate {
+                        fate.land(&mut file.durable, &unsynced);
                     }
-                    file.unsynced.clear();
                     file.cached = file.durable.clone();
                 }
             }

@@ -36,6 +36,17 @@ impl PerfectTier {
     }
 }
 
+impl PerfectTier {
+    /// The tier as it was when it held less.
+    fn until(&self, end: u64) -> Self {
+        let batches = self.batches.lock().unwrap();
+        let held = batches.iter().filter(|batch| batch.end().0 <= end);
+        Self {
+            batches: Mutex::new(held.map(Arc::clone).collect()),
+        }
+    }
+}
+
 impl ColdTier for PerfectTier {
     fn log(&self) -> Option<LogId> {
         self.batches
@@ -138,27 +149,14 @@ fn a_crash_while_segments_go_leaves_every_event_readable_once() {
         replay.go_to(k);
         let least = acknowledged.partition_point(|at| *at <= k);
         let most = submitted.partition_point(|at| *at <= k);
-        // The tier as it was then, at the latest.
-        let then = PerfectTier::default();
-        let ends: Vec<u64> = expected
-            .calls
-            .iter()
-            .scan(0, |end, call| {
-                *end += call.len() as u64;
-                Some(*end)
-            })
-            .collect();
-        let known = least.checked_sub(1).map_or(0, |last| ends[last]);
-        let batches = tier.batches.lock().unwrap().clone();
-        *then.batches.lock().unwrap() =
-            batches.into_iter().filter(|b| b.end().0 <= known).collect();
-        let then = Arc::new(then);
         for crash in [
             Crash::LoseAll,
             Crash::Kill { seed: k },
             Crash::power_loss(k),
         ] {
             let _replayable = Replayable(format!("{crash:?} at I/O {k}, {:?}", replay.next_io()));
+            // The tier as it was then, at the latest.
+            let then = Arc::new(tier.until(expected.events(least)));
             let left = replay.crash(crash);
             let engine = open(&left, &then).unwrap();
             let recovered = expected.check(&engine, least, most);
@@ -172,6 +170,29 @@ fn a_crash_while_segments_go_leaves_every_event_readable_once() {
             expected.check(&open(&left, &then).unwrap(), recovered, recovered);
         }
     }
+}
+
+#[test]
+fn a_log_that_ends_before_its_cold_tier_is_not_gone_on_with() {
+    let (expected, disk, tier) = (Expected::new(calls()), disk(3), Arc::default());
+    let early = {
+        let engine = open(&disk, &tier).unwrap();
+        append(&engine, 0, &expected.calls[0]).unwrap();
+        engine.close_blocking().unwrap();
+        drop(engine);
+        disk.after(Crash::LoseAll)
+    };
+    let engine = open(&disk, &tier).unwrap();
+    append(&engine, 1, &expected.calls[1]).unwrap();
+    let end = engine.seal().unwrap();
+    tier.take_over(&engine, end);
+    // The log of before, beside the cold tier of now.
+    match open(&early, &tier) {
+        Err(LogError::Corrupt { offset, .. }) => assert_eq!(offset.0, expected.events(1)),
+        other => panic!("{other:?}"),
+    }
+    let early_tier = Arc::new(tier.until(expected.events(1)));
+    expected.check(&open(&early, &early_tier).unwrap(), 1, 1);
 }
 
 #[test]

@@ -135,7 +135,15 @@ pub(crate) fn prediction(id: u64, noise_bytes: usize) -> Event {
         predicted_class: Some(noise(id, noise_bytes)),
         ..PredictionLogged::default()
     };
-    Event::from(prediction).with_id(format!("e{id}"))
+    identified(prediction.into(), id, format!("e{id}"))
+}
+
+/// An event with an id and a time of its own, so that nothing about it depends on when the log takes it.
+fn identified(mut event: Event, number: u64, id: String) -> Event {
+    event.time = Some(Timestamp::from_micros(
+        1_795_000_000_000_000 + number as i64,
+    ));
+    event.with_id(id)
 }
 
 fn others(id: u64) -> Vec<Event> {
@@ -160,7 +168,7 @@ fn others(id: u64) -> Vec<Event> {
         ..FeedbackLogged::default()
     };
     let facts: [Event; 4] = [model.into(), run.into(), metric.into(), feedback.into()];
-    let named = |(number, event): (usize, Event)| event.with_id(format!("o{id}-{number}"));
+    let named = |(number, event)| identified(event, id, format!("o{id}-{number}"));
     facts.into_iter().enumerate().map(named).collect()
 }
 
@@ -261,6 +269,11 @@ impl Expected {
             states.push(state(&engine));
         }
         Self { calls, states }
+    }
+
+    /// How many events the first so many calls have.
+    pub(crate) fn events(&self, calls: usize) -> u64 {
+        self.calls[..calls].iter().map(Vec::len).sum::<usize>() as u64
     }
 
     /// Asserts that a log holds whole calls from the first on, at least and at most so many; and what follows from them.
