@@ -1,10 +1,11 @@
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use modelog_engine::batch::LoggedBatch;
 use proptest::prelude::*;
 
 use super::*;
-use crate::files::testing::{self, Dice, Directory, Told, histories, write};
+use crate::files::testing::{self, Dice, Directory, Shape, Told, histories, simulate, write};
 use crate::verify::verify;
 
 fn read(path: &Path, storage: &Arc<dyn Storage>) -> (Offset, Vec<LoggedBatch>) {
@@ -21,6 +22,9 @@ fn read(path: &Path, storage: &Arc<dyn Storage>) -> (Offset, Vec<LoggedBatch>) {
 }
 
 fn findings(path: &Path, storage: &Arc<dyn Storage>) -> Vec<String> {
+    if !storage.is_dir(path).unwrap() {
+        return Vec::new();
+    }
     let found = verify(path, storage, None, &mut |_| {}).unwrap();
     found
         .findings
@@ -29,14 +33,15 @@ fn findings(path: &Path, storage: &Arc<dyn Storage>) -> Vec<String> {
         .collect()
 }
 
-fn cut_at(written: &Directory, until: Offset) -> (tempfile::TempDir, Offset) {
-    let target = tempfile::tempdir().unwrap();
-    let end = cut(written.path(), target.path(), until, &written.storage).unwrap();
+/// Cuts into a directory beside.
+fn cut_beside(written: &Directory, from: &Path, name: &str, until: Offset) -> (PathBuf, Offset) {
+    let target = written.path().with_file_name(name);
+    let end = cut(from, &target, until, &written.storage).unwrap();
     (target, end)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn what_is_below_stays(
@@ -45,26 +50,23 @@ proptest! {
         leave in any::<bool>(),
     ) {
         let mut dice = Dice::new(seed);
-        let written = write(&batches, &mut dice, (5, 4), leave);
+        let shape = Shape { closing: 5, grouped: 4, leave };
+        let written = simulate(&batches, &mut dice, shape);
         let tail = batches.last().unwrap().end();
         let until = Offset(dice.next() % (tail.0 + 2));
-        let (target, end) = cut_at(&written, until);
+        let (target, end) = cut_beside(&written, written.path(), "cut", until);
         prop_assert_eq!(end, written.manifest.cold_end.min(until));
-        let (reached, found) = read(target.path(), &written.storage);
+        let (reached, found) = read(&target, &written.storage);
         prop_assert_eq!(reached, end);
         prop_assert_eq!(Told::of(&found), Told::cut(&batches, end, until));
-        prop_assert_eq!(findings(target.path(), &written.storage), Vec::<String>::new());
+        prop_assert_eq!(findings(&target, &written.storage), Vec::<String>::new());
 
         // Cutting once more changes nothing that the first cut would not have.
         let again = Offset(dice.next() % (until.0 + 1));
-        let (twice, _) = {
-            let target_of = tempfile::tempdir().unwrap();
-            let end = cut(target.path(), target_of.path(), again, &written.storage).unwrap();
-            (target_of, end)
-        };
-        let (once, _) = cut_at(&written, again);
-        let (_, twice) = read(twice.path(), &written.storage);
-        let (_, once) = read(once.path(), &written.storage);
+        let (twice, _) = cut_beside(&written, &target, "twice", again);
+        let (once, _) = cut_beside(&written, written.path(), "once", again);
+        let (_, twice) = read(&twice, &written.storage);
+        let (_, once) = read(&once, &written.storage);
         prop_assert_eq!(Told::of(&twice), Told::of(&once));
     }
 
@@ -76,7 +78,7 @@ proptest! {
         batch in 0..14_usize,
         step in -1..2_i64,
     ) {
-        let written = write(&batches, &mut Dice::new(seed), (3, 4), leave);
+        let written = simulate(&batches, &mut Dice::new(seed), Shape { closing: 3, grouped: 4, leave });
         let end = written.manifest.cold_end;
         let moment = batches[batch % batches.len()].append_time.micros() + step;
         let later = batches.iter().find(|batch| batch.append_time.micros() > moment);
@@ -108,7 +110,15 @@ fn plain() -> (Vec<LoggedBatch>, Directory) {
                 .into_logged(Offset(number as u64 * 10), time)
         })
         .collect();
-    let written = write(&batches, &mut dice, (4, 1000), false);
+    let written = write(
+        &batches,
+        &mut dice,
+        Shape {
+            closing: 4,
+            grouped: 1000,
+            leave: false,
+        },
+    );
     (batches, written)
 }
 

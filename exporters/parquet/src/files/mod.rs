@@ -16,7 +16,7 @@ mod walk;
 pub use error::FileError;
 pub use events::EventRows;
 pub use file::ParquetFile;
-pub use single::{EncodeError, FileWriter};
+pub use single::{ContentSum, EncodeError, FileWriter};
 
 pub(crate) use error::Place;
 pub(crate) use file::Columns;

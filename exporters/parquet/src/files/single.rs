@@ -3,8 +3,8 @@
 //! Columns, encodings and footer are those of the files that a log's history is kept in, so whatever reads those reads
 //! this, an import included. A row group ends where it does there: at so many rows, or so many bytes of values.
 
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
 use modelog_engine::LogId;
@@ -12,18 +12,79 @@ use modelog_engine::event::{Kind, schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 pub use parquet::errors::ParquetError as EncodeError;
+use parquet::file::metadata::KeyValue;
+use sha2::{Digest, Sha256};
 
+use super::file::ParquetFile;
 use crate::encoding;
 use crate::layout::FileKind;
+use crate::manifest::Sha256Sum;
 
 /// How many bytes of values a row group has at most, about.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+/// The key in the footer of such a file whose value is a [`ContentSum`].
+const CONTENT_SUM: &str = "modelog.content_sha256";
+
+/// What all rows of a file come to. Parquet's pages have no checksum, and no manifest lists this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentSum {
+    /// So many bytes, from the start of the file, hold the rows.
+    pub bytes: u64,
+    /// Their SHA-256.
+    pub sha256: Sha256Sum,
+}
+
+impl ParquetFile {
+    /// What its rows come to, if the footer says it, as it does in files of [`FileWriter`].
+    #[must_use]
+    pub fn content_sum(&self) -> Option<ContentSum> {
+        let (bytes, sum) = self.footer(CONTENT_SUM)?.split_once(':')?;
+        Some(ContentSum {
+            bytes: bytes.parse().ok()?,
+            sha256: serde_json::from_value(sum.into()).ok()?,
+        })
+    }
+}
 
 /// A file in the making.
 pub struct FileWriter<W: Write + Send> {
-    writer: ArrowWriter<W>,
+    writer: ArrowWriter<Summed<W>>,
     /// Values of the row group that is being encoded, in bytes.
     values: usize,
+    fault: Arc<Mutex<Option<io::Error>>>,
+}
+
+/// Sums up what it passes on, and keeps what the disk said: the encoder makes text of it.
+struct Summed<W> {
+    out: W,
+    sum: Sha256,
+    bytes: u64,
+    fault: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl<W: Write> Summed<W> {
+    fn noting<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.map_err(|error| {
+            let told = io::Error::new(error.kind(), error.to_string());
+            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            told
+        })
+    }
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        let written = self.noting(written)?;
+        self.sum.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.noting(flushed)
+    }
 }
 
 impl<W: Write + Send> std::fmt::Debug for FileWriter<W> {
@@ -45,10 +106,19 @@ impl<W: Write + Send> FileWriter<W> {
             .with_properties(properties)
             // What it says beyond Parquet's own types makes older readers stumble.
             .with_skip_arrow_metadata(true);
+        let fault = Arc::default();
+        let out = Summed {
+            out,
+            sum: Sha256::new(),
+            bytes: 0,
+            fault: Arc::clone(&fault),
+        };
         let schema = schema::arrow_schema(kind);
+        let writer = ArrowWriter::try_new_with_options(out, schema, options);
         Ok(Self {
-            writer: ArrowWriter::try_new_with_options(out, Arc::clone(&schema), options)?,
+            writer: writer.map_err(|error| told(&fault, error))?,
             values: 0,
+            fault,
         })
     }
 
@@ -61,7 +131,8 @@ impl<W: Write + Send> FileWriter<W> {
         if self.values > 0 && self.values + bytes > ROW_GROUP_BYTES {
             self.flush()?;
         }
-        self.writer.write(rows)?;
+        let written = self.writer.write(rows);
+        written.map_err(|error| told(&self.fault, error))?;
         // Full row groups are written without being asked.
         self.values = match self.writer.in_progress_rows() {
             0 => 0,
@@ -81,21 +152,43 @@ impl<W: Write + Send> FileWriter<W> {
     /// If `out` takes no bytes.
     pub fn flush(&mut self) -> Result<(), EncodeError> {
         self.values = 0;
-        self.writer.flush()
+        let flushed = self.writer.flush();
+        flushed.map_err(|error| told(&self.fault, error))
     }
 
     /// Ends the file, and gives back what it was written to.
     ///
     /// # Errors
     /// If `out` takes no bytes.
-    pub fn finish(self) -> Result<W, EncodeError> {
-        self.writer.into_inner()
+    pub fn finish(mut self) -> Result<W, EncodeError> {
+        self.flush()?;
+        let fault = Arc::clone(&self.fault);
+        // So that all there is of the rows was summed up.
+        let synced = self.writer.sync().map_err(EncodeError::from);
+        synced.map_err(|error| told(&fault, error))?;
+        let Summed { sum, bytes, .. } = self.writer.inner();
+        let sum = Sha256Sum::finish(sum.clone());
+        let sum = format!("{bytes}:{}", hex(&sum));
+        self.writer
+            .append_key_value_metadata(KeyValue::new(CONTENT_SUM.to_owned(), sum));
+        let ended = self.writer.into_inner();
+        Ok(ended.map_err(|error| told(&fault, error))?.out)
     }
 
     /// What it is written to.
     pub fn inner(&self) -> &W {
-        self.writer.inner()
+        &self.writer.inner().out
     }
+}
+
+/// The failure of the disk behind a failure of the encoder, if that was why.
+fn told(fault: &Mutex<Option<io::Error>>, error: EncodeError) -> EncodeError {
+    let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fault.map_or(error, EncodeError::from)
+}
+
+fn hex(sum: &Sha256Sum) -> String {
+    sum.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// About how many bytes the values of a column take; slices share memory that is not theirs.
@@ -148,6 +241,10 @@ mod tests {
         let file = ParquetFile::open(&LocalStorage, &path).unwrap();
         assert_eq!((file.rows(), file.log()), (5, Some(log)));
         assert_eq!(file.footer(keys::KIND), Some("MetricLogged"));
+        let bytes = std::fs::read(&path).unwrap();
+        let sum = file.content_sum().unwrap();
+        assert_eq!(sum.sha256, Sha256Sum::of(&bytes[..sum.bytes as usize]));
+        assert!(bytes.len() as u64 > sum.bytes && sum.bytes > 100);
         assert_eq!(file.offsets(), Some((Offset(0), Offset(11))));
         let mut rows = file.events(Kind::MetricLogged).unwrap();
         let mut read = Vec::new();
@@ -159,6 +256,46 @@ mod tests {
         assert_eq!(read, written);
         let wrong = file.events(Kind::RunFinished).unwrap_err().to_string();
         assert!(wrong.contains("RunFinished has no column"), "{wrong}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        /// Takes so many bytes.
+        struct Room(usize);
+        impl Write for Room {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let taken = bytes.len().min(self.0);
+                self.0 -= taken;
+                if taken == 0 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                Ok(taken)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = LogId(uuid::Uuid::from_u128(7));
+        let whole = {
+            let mut writer = FileWriter::new(Vec::new(), Kind::MetricLogged, log).unwrap();
+            writer.write(&metrics(100, 0)).unwrap();
+            writer.finish().unwrap().len()
+        };
+        for room in [0, 3, 200, whole - 1] {
+            let write = || {
+                let mut writer = FileWriter::new(Room(room), Kind::MetricLogged, log)?;
+                writer.write(&metrics(100, 0))?;
+                writer.finish()
+            };
+            let Err(EncodeError::External(error)) = write().map(drop) else {
+                panic!("{room} bytes are enough");
+            };
+            let error = error.downcast_ref::<io::Error>().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{room}");
+        }
+        let mut writer = FileWriter::new(Room(whole), Kind::MetricLogged, log).unwrap();
+        writer.write(&metrics(100, 0)).unwrap();
+        writer.finish().unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Histories of every shape, and directories of files that hold them: for tests of reading back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelog_engine::batch::{EventBatchBuilder, LoggedBatch, Row};
@@ -8,6 +8,7 @@ use modelog_engine::event::schema::{self, FieldType, Presence};
 use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::NamedEntity;
 use modelog_engine::origin::{Origin, Source};
+use modelog_engine::sim::SimStorage;
 use modelog_engine::{LocalStorage, LogId, Offset, Storage, SystemClock, Timestamp};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -242,14 +243,16 @@ fn origin(rows: u32, dice: &mut Dice) -> Origin {
 /// A directory of finished files.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    pub(crate) directory: TempDir,
+    path: PathBuf,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) manifest: Manifest,
+    /// Removed at the end, if it is one of this machine.
+    _temporary: Option<TempDir>,
 }
 
 impl Directory {
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub(crate) fn store(&self) -> ParquetStore {
@@ -265,15 +268,18 @@ pub(crate) fn open(path: &Path, storage: &Arc<dyn Storage>) -> ParquetStore {
     ParquetStore::open(config, Arc::clone(storage), Arc::new(SystemClock::new())).unwrap()
 }
 
-/// Writes batches as the compactor does, files of kinds closing as the dice have it: one after a batch in `closing`
-/// on average, and a row group every `grouped` rows or so. With `leave`, what is open at the end is not written.
-pub(crate) fn write(
-    batches: &[LoggedBatch],
-    dice: &mut Dice,
-    (closing, grouped): (usize, usize),
-    leave: bool,
-) -> Directory {
-    write_of(log(), batches, dice, (closing, grouped), leave)
+/// How files are written: they close after one of so many batches, and a row group after about so many rows; what is
+/// open at the end may be left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) closing: usize,
+    pub(crate) grouped: usize,
+    pub(crate) leave: bool,
+}
+
+/// Writes batches on the disk of this machine.
+pub(crate) fn write(batches: &[LoggedBatch], dice: &mut Dice, shape: Shape) -> Directory {
+    write_of(log(), batches, dice, shape)
 }
 
 /// The same for a log of another identity.
@@ -281,12 +287,37 @@ pub(crate) fn write_of(
     log: LogId,
     batches: &[LoggedBatch],
     dice: &mut Dice,
-    (closing, grouped): (usize, usize),
-    leave: bool,
+    shape: Shape,
 ) -> Directory {
-    let directory = tempfile::tempdir().unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-    let store = open(directory.path(), &storage);
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().to_path_buf();
+    let mut written = write_on(Arc::new(LocalStorage), path, log, batches, dice, shape);
+    written._temporary = Some(temporary);
+    written
+}
+
+/// Writes batches on a disk in memory.
+pub(crate) fn simulate(batches: &[LoggedBatch], dice: &mut Dice, shape: Shape) -> Directory {
+    let storage = SimStorage::new(1).storage();
+    let path = PathBuf::from("/log/parquet");
+    storage.create_dir_all(&path).unwrap();
+    write_on(storage, path, log(), batches, dice, shape)
+}
+
+/// Writes batches as the compactor does, kinds closing their files as the dice have it.
+pub(crate) fn write_on(
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+    log: LogId,
+    batches: &[LoggedBatch],
+    dice: &mut Dice,
+    Shape {
+        closing,
+        grouped,
+        leave,
+    }: Shape,
+) -> Directory {
+    let store = open(&path, &storage);
     let mut manifest = Manifest::new(log);
     let mut files: Vec<Option<OpenFile>> = (0..FileKind::COUNT).map(|_| None).collect();
     let close = |file: Option<OpenFile>, manifest: &mut Manifest| {
@@ -297,9 +328,7 @@ pub(crate) fn write_of(
             entry,
             ..
         } = file.finish(&store.shared).unwrap();
-        storage
-            .rename(&temporary, &directory.path().join(name.path()))
-            .unwrap();
+        storage.rename(&temporary, &path.join(name.path())).unwrap();
         manifest.add([entry]);
     };
     for batch in batches {
@@ -342,11 +371,12 @@ pub(crate) fn write_of(
             close(slot.take(), &mut manifest);
         }
     }
-    manifest.store(&*storage, directory.path()).unwrap();
+    manifest.store(&*storage, &path).unwrap();
     Directory {
-        directory,
+        path,
         storage,
         manifest,
+        _temporary: None,
     }
 }
 

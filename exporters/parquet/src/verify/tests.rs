@@ -3,11 +3,30 @@ use std::fs;
 use modelog_engine::batch::{EventBatchBuilder, LoggedBatch};
 use modelog_engine::event::Kind;
 use modelog_engine::names::NamedEntity;
+use modelog_engine::sim::SimStorage;
 use modelog_engine::{Config, Engine, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::files::testing::{self, Dice, Directory, Told, histories, write, write_of};
+use crate::files::testing::{
+    self, Dice, Directory, Shape, Told, histories, simulate, write, write_of,
+};
+
+const OFTEN: Shape = Shape {
+    closing: 2,
+    grouped: 1000,
+    leave: false,
+};
+const ONCE: Shape = Shape {
+    closing: 1_000_000,
+    grouped: 1000,
+    leave: false,
+};
+const SMALL: Shape = Shape {
+    closing: 3,
+    grouped: 7,
+    leave: false,
+};
 
 fn verified(written: &Directory) -> Verification {
     verify(written.path(), &written.storage, None, &mut |_| {}).unwrap()
@@ -49,7 +68,7 @@ fn history(batches: u64) -> Vec<LoggedBatch> {
 }
 
 fn plain() -> Directory {
-    write(&history(12), &mut Dice::new(5), (2, 1000), false)
+    write(&history(12), &mut Dice::new(5), OFTEN)
 }
 
 fn entry_of(written: &Directory, kind: Kind) -> &FileEntry {
@@ -57,7 +76,7 @@ fn entry_of(written: &Directory, kind: Kind) -> &FileEntry {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn sound_directories_are_found_sound(
@@ -65,7 +84,7 @@ proptest! {
         seed in any::<u64>(),
         leave in any::<bool>(),
     ) {
-        let written = write(&batches, &mut Dice::new(seed), (5, 4), leave);
+        let written = simulate(&batches, &mut Dice::new(seed), Shape { closing: 5, grouped: 4, leave });
         let mut told = Vec::new();
         let found = verify(written.path(), &written.storage, None, &mut |at| told.push(at)).unwrap();
         prop_assert_eq!(said(&found), vec![]);
@@ -82,7 +101,7 @@ proptest! {
 #[test]
 fn every_flipped_bit_is_found_and_none_is_read() {
     let batches = history(4);
-    let written = write(&batches, &mut Dice::new(5), (2, 1000), false);
+    let written = write(&batches, &mut Dice::new(5), OFTEN);
     let expected = Told::of(&batches);
     for entry in &written.manifest.files {
         let path = entry.locate(written.path());
@@ -112,27 +131,54 @@ fn every_flipped_bit_is_found_and_none_is_read() {
 #[test]
 fn the_decoder_survives_any_flipped_bit() {
     // Files that somebody brings have no checksum: what comes of them may be wrong, but never the end of the process.
-    let written = write(&history(2), &mut Dice::new(5), (100, 1000), false);
-    let entry = &written
-        .manifest
-        .files_of(FileKind::Events(Kind::PredictionLogged))[0];
-    let path = entry.locate(written.path());
-    let sound = fs::read(&path).unwrap();
-    let mut failed = 0;
-    for at in 0..sound.len() {
-        let mut bytes = sound.clone();
-        bytes[at] ^= 1 << (at % 8);
-        fs::write(&path, &bytes).unwrap();
-        let read = || -> Result<(), FileError> {
-            let file = ParquetFile::open(&*written.storage, &path)?;
-            let mut rows = file.events(Kind::EventLogged)?;
-            while rows.next()?.is_some() {}
-            Ok(())
-        };
-        failed += u32::from(read().is_err());
+    let mut builder = EventBatchBuilder::new();
+    let mut dice = Dice::new(5);
+    for _ in 0..20 {
+        testing::event(
+            &mut builder,
+            Kind::EventLogged,
+            Timestamp::default(),
+            &mut dice,
+        );
     }
-    assert!(failed > 0);
-    fs::write(&path, &sound).unwrap();
+    let batch = builder
+        .finish()
+        .into_logged(Offset(0), Timestamp::from_micros(1));
+    let disk = SimStorage::new(1);
+    let path = PathBuf::from("/parquet");
+    disk.storage().create_dir_all(&path).unwrap();
+    let written = testing::write_on(
+        disk.storage(),
+        path,
+        testing::log(),
+        &[batch],
+        &mut dice,
+        ONCE,
+    );
+    let entry = &written.manifest.files[0];
+    let path = entry.locate(written.path());
+    let read = || -> Result<usize, FileError> {
+        let mut rows = ParquetFile::open(&*written.storage, &path)?.events(Kind::EventLogged)?;
+        let mut count = 0;
+        while let Some(more) = rows.next()? {
+            count += more.num_rows();
+        }
+        Ok(count)
+    };
+    assert_eq!(read().unwrap(), 20);
+    let (mut failed, mut unnoticed) = (0, 0);
+    for at in 0..entry.bytes {
+        let bit = (at % 8) as u8;
+        disk.flip_bit(&path, at, bit).unwrap();
+        match read() {
+            Ok(_) => unnoticed += 1,
+            Err(FileError::Io { .. }) => panic!("the disk is sound"),
+            Err(_) => failed += 1,
+        }
+        disk.flip_bit(&path, at, bit).unwrap();
+    }
+    assert_eq!(read().unwrap(), 20);
+    assert!(failed > 0 && unnoticed > 0);
 }
 
 #[test]
@@ -196,8 +242,7 @@ fn what_else_lies_there_is_noticed() {
         modelog_engine::LogId(uuid::Uuid::from_u128(1)),
         &history(1),
         &mut Dice::new(1),
-        (100, 1000),
-        false,
+        ONCE,
     );
     let theirs = name(600, 610);
     let entry = &foreign.manifest.files_of(entry.kind)[0];
@@ -279,7 +324,7 @@ fn holes_and_repetitions_are_found() {
                 .into_logged(Offset(number as u64 * 10 + 3), time)
         })
         .collect();
-    let more = write(&metrics, &mut Dice::new(1), (100, 1000), false);
+    let more = write(&metrics, &mut Dice::new(1), ONCE);
     let [entry] = &more.manifest.files[..] else {
         panic!("one file")
     };
@@ -384,7 +429,7 @@ fn files_agree_with_segments_or_the_difference_is_told() {
     let (id, batches) = log(data.path());
     assert!(batches.iter().any(|batch| !batch.names.is_empty()));
     let rows: u32 = batches.iter().map(|batch| batch.rows).sum();
-    let whole = |batches: &[LoggedBatch]| write_of(id, batches, &mut Dice::new(9), (3, 7), false);
+    let whole = |batches: &[LoggedBatch]| write_of(id, batches, &mut Dice::new(9), SMALL);
     let found = compared(data.path(), &whole(&batches));
     assert_eq!((said(&found), found.compared), (vec![], u64::from(rows)));
     // The last part is not in files yet.
@@ -444,7 +489,7 @@ fn files_agree_with_segments_or_the_difference_is_told() {
     assert!(said(&found)[0].1.contains("origin"), "{:?}", said(&found));
 
     // Files of another log.
-    let foreign = write(&batches, &mut Dice::new(9), (3, 7), false);
+    let foreign = write(&batches, &mut Dice::new(9), SMALL);
     assert!(
         said(&compared(data.path(), &foreign))[0]
             .1
