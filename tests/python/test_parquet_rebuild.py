@@ -1,6 +1,7 @@
 """History that only Parquet holds: with segments, tables and snapshots gone, every read route answers as before."""
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -23,8 +24,8 @@ MORE_ROUTES = [
     "/v1/models/m/versions/v1/metrics",
     "/v1/models/m/versions/v1/metrics/accuracy",
     "/v1/models/m/predictions/p-399",
-    "/v1/models?by=id",
     "/v1/models/1?by=id",
+    "/v1/models/bulk/versions/v1/predictions?limit=10000",
     "/v1/events?kind=PredictionLogged&model=m&from=50",
     "/v1/events?run=r2",
     "/v1/events?kind=EventRejected",
@@ -39,6 +40,17 @@ def of_versions() -> str:
         *[
             {"type": "MetricLogged", "model": "m", "version": "v1", "name": "accuracy", "value": step / 7, "step": step}
             for step in range(5)
+        ]
+    )
+
+
+def bulk() -> str:
+    """Enough for several segments, whatever compresses them."""
+    numbers = random.Random(4)
+    return ndjson(
+        *[
+            {"type": "PredictionLogged", "model": "bulk", "version": "v1", "input": f"{numbers.getrandbits(1024):x}"}
+            for _ in range(1500)
         ]
     )
 
@@ -83,8 +95,11 @@ def test_every_route_answers_from_parquet_alone(tmp_path):
     config.write_text(CONFIG)
     server = Server(tmp_path / "data", "--config", str(config)).start()
     lines = (history() + of_versions()).splitlines(keepends=True)
-    for start in range(0, len(lines), 37):
-        answer = server.post("".join(lines[start : start + 37]))
+    more = bulk().splitlines(keepends=True)
+    calls = [lines[start : start + 37] for start in range(0, len(lines), 37)]
+    calls += [more[start : start + 300] for start in range(0, len(more), 300)]
+    for call in calls:
+        answer = server.post("".join(call))
         assert answer.status_code == 200, answer.text
     # What is not understood is history as well; so is a repeat, and what a key was answered.
     refused = server.post('{"type":"Nonsense"}\n', params={"on_error": "skip"})
@@ -132,7 +147,7 @@ def test_every_route_answers_from_parquet_alone(tmp_path):
 
 def test_a_restored_backup_answers_alike(tmp_path):
     server = Server(tmp_path / "data").start()
-    assert server.post(history() + of_versions()).status_code == 200
+    assert server.post(history() + of_versions() + bulk()).status_code == 200
     caught_up(server)
     before = {route: ask(server, route) for route in ALL}
     run("compact", "--data", str(server.data))
