@@ -109,13 +109,13 @@ def test_the_first_line_of_the_page(history):
         assert re.search(rf"\b{model}\b.*\b{version}\b.*\b{count}\b", said), said
 
 
-def test_the_line_that_the_demo_prints_runs_as_it_is_printed(tmp_path):
+def test_what_the_demo_prints_for_duckdb_runs_as_it_is_printed(tmp_path):
     done = subprocess.run(
         [binary(), "demo", "--data", str(tmp_path / "demo")], capture_output=True, text=True, cwd=tmp_path, check=True
     )
-    lines = re.findall(r"^\s*(duckdb -c .*)$", done.stdout, re.M)
-    assert len(lines) == 1, done.stdout
-    said = shell(lines[0], tmp_path)
+    commands = re.findall(r"^\s*(duckdb -c \".*?\")$", done.stdout, re.M | re.S)
+    assert len(commands) == 1, done.stdout
+    said = shell(commands[0], tmp_path)
     assert re.search(r"\bv1\b.*\b901\b", said) and re.search(r"\bv2\b.*\b901\b", said), said
 
 
