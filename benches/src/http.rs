@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::corpus::{self, Body, Naming};
-use crate::inprocess::{JSON_EVENTS, memory_row, new_directory};
+use crate::inprocess::{JSON_EVENTS, MEMORY_MAX, memory_row, new_directory, runtime};
 use crate::limits::Sink;
 use crate::measure::{Figure, Stopwatch};
 use crate::report::{Mark, Report, Row};
@@ -31,10 +31,7 @@ pub(crate) fn measure(
     report: &mut Report,
 ) -> Result<()> {
     progress("NDJSON over HTTP");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let bodies = Arc::new(corpus::ndjson(
         Naming::PredictionId,
         3,
@@ -70,9 +67,11 @@ pub(crate) fn measure(
             let asked = gets::measure(&client, &server, size);
             report.rows.extend(runtime.block_on(asked)?);
             let memory = rates.memory.max(server.memory_peak());
-            report
-                .rows
-                .push(memory_row("memory of the server meanwhile", memory));
+            report.rows.push(memory_row(
+                "memory of the server meanwhile",
+                memory,
+                MEMORY_MAX,
+            ));
         }
     }
     Ok(())
@@ -113,7 +112,8 @@ impl Rates {
     }
 }
 
-fn client() -> Result<Client> {
+/// A client of the servers that are measured.
+pub(crate) fn client() -> Result<Client> {
     // A proxy of the surroundings has no part in this.
     let client = Client::builder()
         .no_proxy()
@@ -135,7 +135,7 @@ async fn to_sink(client: &Client, bodies: &Arc<Vec<Body>>) -> Result<f64> {
 }
 
 /// Posts all bodies; answers the sum of what the answers say.
-async fn post_all(
+pub(crate) async fn post_all(
     client: &Client,
     url: &str,
     bodies: &Arc<Vec<Body>>,
@@ -185,7 +185,8 @@ async fn answer(sent: reqwest::Result<reqwest::Response>, url: &str) -> Result<B
     Ok(body)
 }
 
-fn accepted(answer: &[u8]) -> Result<usize> {
+/// How many events an answer says were taken.
+pub(crate) fn accepted(answer: &[u8]) -> Result<usize> {
     #[derive(Deserialize)]
     struct Taken {
         accepted: usize,
@@ -195,7 +196,7 @@ fn accepted(answer: &[u8]) -> Result<usize> {
 }
 
 /// Waits until SQLite has applied everything.
-async fn sqlite_has_all(client: &Client, server: &Server) -> Result<()> {
+pub(crate) async fn sqlite_has_all(client: &Client, server: &Server) -> Result<()> {
     #[derive(Deserialize)]
     struct Projections {
         items: Vec<Projection>,

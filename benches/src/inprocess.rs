@@ -25,6 +25,8 @@ const PARSING: &str = "serde_json parsing, 2 threads";
 pub(crate) const JSON_EVENTS: usize = 2_000;
 /// Events of a call in Arrow, as a notebook sends them.
 const ARROW_EVENTS: usize = 8_192;
+/// What taking events in may need, in MiB.
+pub(crate) const MEMORY_MAX: f64 = 300.0;
 
 /// NDJSON beside serde_json.
 pub(crate) fn json(
@@ -105,15 +107,22 @@ pub(crate) fn arrow(
 fn append(options: &Options, bodies: &Arc<Vec<Body>>, format: Format) -> Result<f64> {
     let directory = new_directory(&options.directory)?;
     let engine = Engine::open(directory.path())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .build()?;
-    let rate = drive(&runtime, &engine, bodies, format)?;
+    let rate = drive(&runtime()?, &engine, bodies, format)?;
     engine.close_blocking()?;
     Ok(rate)
 }
 
-fn drive(
+/// A runtime with as many threads as everything in process has.
+pub(crate) fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build();
+    Ok(runtime?)
+}
+
+/// Appends all bodies to a log; answers events per second.
+pub(crate) fn drive(
     runtime: &Runtime,
     engine: &Engine,
     bodies: &Arc<Vec<Body>>,
@@ -174,14 +183,14 @@ impl MemoryAtStart {
     fn row(self, memory: &Watch, corpus: &[Body]) -> Row {
         let given = self.0 + bytes_of(corpus) as u64;
         let grown = memory.peak().saturating_sub(given);
-        memory_row("  memory meanwhile, beyond the corpus", grown)
+        memory_row("  memory meanwhile, beyond the corpus", grown, MEMORY_MAX)
     }
 }
 
-/// A row of bytes of memory.
-pub(crate) fn memory_row(what: &str, bytes: u64) -> Row {
+/// A row of bytes of memory, of which so many MiB are allowed.
+pub(crate) fn memory_row(what: &str, bytes: u64, most: f64) -> Row {
     let figure = Figure::of(vec![bytes as f64 / f64::from(1 << 20)]);
-    Row::new(what, "MiB", figure).mark(Mark::AtMost(300.0))
+    Row::new(what, "MiB", figure).mark(Mark::AtMost(most))
 }
 
 #[cfg(test)]
@@ -195,6 +204,7 @@ mod tests {
             program: "not needed".into(),
             directory: directory.path().to_owned(),
             quick: true,
+            full: false,
         };
         let size = Size {
             events: 5_000,

@@ -53,6 +53,8 @@ pub struct Comparison {
 pub enum Mark {
     /// This share of the limit.
     RatioAtLeast(f64),
+    /// No more than this share of the limit.
+    RatioAtMost(f64),
     AtLeast(f64),
     AtMost(f64),
 }
@@ -133,6 +135,10 @@ impl Row {
                 .limit
                 .as_ref()
                 .is_some_and(|limit| limit.ratio >= least),
+            Mark::RatioAtMost(most) => {
+                let limit = self.limit.as_ref();
+                limit.is_some_and(|limit| limit.ratio <= most)
+            }
             Mark::AtLeast(least) => median >= least,
             Mark::AtMost(most) => median <= most,
         });
@@ -144,6 +150,7 @@ impl Row {
         let limit = self.limit.as_ref();
         let mark = match self.mark {
             Some(Mark::RatioAtLeast(least)) => format!("≥ {least} × limit"),
+            Some(Mark::RatioAtMost(most)) => format!("≤ {most} × limit"),
             Some(Mark::AtLeast(least)) => format!("≥ {}", grouped(least)),
             Some(Mark::AtMost(most)) => format!("≤ {}", grouped(most)),
             None => String::new(),
@@ -218,6 +225,8 @@ mod tests {
         for (mark, met) in [
             (Mark::RatioAtLeast(0.5), true),
             (Mark::RatioAtLeast(0.51), false),
+            (Mark::RatioAtMost(0.5), true),
+            (Mark::RatioAtMost(0.49), false),
             (Mark::AtLeast(50.0), true),
             (Mark::AtLeast(51.0), false),
             (Mark::AtMost(50.0), true),
@@ -225,8 +234,10 @@ mod tests {
         ] {
             assert_eq!(row(mark).met, Some(met), "{mark:?}");
         }
-        let alone = Row::new("r", "x/s", figure(50.0)).mark(Mark::RatioAtLeast(0.1));
-        assert_eq!(alone.met, Some(false), "no limit was measured");
+        for mark in [Mark::RatioAtLeast(0.1), Mark::RatioAtMost(0.1)] {
+            let alone = Row::new("r", "x/s", figure(50.0)).mark(mark);
+            assert_eq!(alone.met, Some(false), "no limit was measured");
+        }
     }
 
     #[test]

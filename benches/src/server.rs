@@ -19,19 +19,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the program on a data directory and a free port, and waits until it listens.
     pub(crate) fn start(program: &Path, data: &Path) -> Result<Self> {
-        let mut command = Command::new(program);
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
+        let child = command(program, data, "serve")
+            .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        // The defaults are measured, not what the caller's surroundings set.
-        let variables = std::env::vars_os().map(|(name, _)| name);
-        for name in variables.filter(|name| name.to_string_lossy().starts_with("MODELOG_")) {
-            command.env_remove(name);
-        }
-        let child = command
+            .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let mut server = Self {
@@ -61,6 +53,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command on a data directory.
+pub(crate) fn command(program: &Path, data: &Path, name: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(name).arg("--data").arg(data);
+    // The defaults are measured, not what the caller's surroundings set.
+    let variables = std::env::vars_os().map(|(name, _)| name);
+    for name in variables.filter(|name| name.to_string_lossy().starts_with("MODELOG_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Reads what the program says until it says where it listens; what it says later is read and dropped, so that it never

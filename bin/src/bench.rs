@@ -11,11 +11,14 @@ use crate::progress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Every figure stands beside its limit, measured in the same run: parsing alone, writing to a file alone, a server that
-drops what it gets. Runs for a minute or two and wants the machine to itself.")]
+drops what it gets, the libraries we use by themselves. Runs for some minutes and wants the machine to itself.")]
 pub(crate) struct BenchArgs {
     /// Fewer events and repetitions: a look, not a measurement
     #[arg(long)]
     quick: bool,
+    /// Also 20 million predictions as Parquet, asked by DuckDB: some minutes and 5 GB more; python3 must have duckdb
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
     /// Where the data directories of the benchmark are made and removed again: the disk that is measured
     #[arg(long, value_name = "DIR", default_value = ".", value_hint = clap::ValueHint::DirPath)]
     dir: PathBuf,
@@ -32,6 +35,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         program: std::env::current_exe().context("this program cannot be found")?,
         directory: args.dir,
         quick: args.quick,
+        full: args.full,
     };
     let spinner = progress::spinner("getting ready");
     let report = modelog_benches::run(&options, &mut |what| {

@@ -41,8 +41,8 @@ const DISTINCT: &[&str] = &[
     "output",
 ];
 
-/// The properties of files of a kind.
-pub(crate) fn properties(kind: FileKind, log: LogId) -> WriterProperties {
+/// How files of a kind are written: for whoever writes the same by other means, to compare.
+pub fn properties(kind: FileKind, log: LogId) -> WriterProperties {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("zstd has such a level");
     let footer = [
         (keys::KIND, kind.name().to_owned()),

@@ -27,5 +27,6 @@ pub mod verify;
 mod worker;
 
 pub use compactor::{Compactor, PROJECTION};
+pub use encoding::properties as writer_properties;
 pub use error::ParquetError;
 pub use store::{ParquetConfig, ParquetStatus, ParquetStore};
