@@ -169,8 +169,7 @@ impl Cut for ArrowRows {
     }
 }
 
-/// The SHA-256 of what is left of a file.
-pub(super) fn hash(file: &mut File) -> io::Result<[u8; 32]> {
+fn hash(file: &mut File) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut block = vec![0; 256 << 10];
     loop {

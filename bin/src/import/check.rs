@@ -1,6 +1,5 @@
 //! Checking everything before anything is appended, and finding out by what its pieces are recognised.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,13 +8,14 @@ use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use modelog_formats::decode;
 
-use super::history::{self, History, Stretch};
+use super::history::{self, History, HistoryFile, Stretch};
 use super::identity::Identity;
 use super::input::Input;
-use super::pieces::Pieces;
+use super::merge::MergeError;
+use super::pieces::{PieceError, Pieces};
 use super::refusal::{Places, Refusal};
 use super::source::{self, open};
-use super::{ImportOptions, arrow, failure, tell};
+use super::{ImportOptions, failure, tell};
 use crate::exit::Failed;
 use crate::output::counted;
 use crate::progress;
@@ -135,14 +135,10 @@ fn check_stretch(
     stretch: &Stretch,
     bar: &ProgressBar,
 ) -> Result<Vec<[u8; 32]>, Refusal> {
-    let mut digests = Vec::new();
-    for file in &stretch.files {
-        let digest = File::open(&file.path).and_then(|mut opened| arrow::hash(&mut opened));
-        digests.push(digest.map_err(|source| super::chunk::CutError::Io {
-            name: file.path.display().to_string(),
-            source,
-        })?);
-    }
+    let digests = stretch.files.iter().map(HistoryFile::digest);
+    let digests = digests
+        .collect::<Result<_, _>>()
+        .map_err(|error| PieceError::from(MergeError::from(error)))?;
     let mut pieces = Pieces::new(history.log, stretch, true);
     while let Some(piece) = pieces.next(None)? {
         bar.inc(piece.offsets.len() as u64 + piece.repeated);

@@ -7,7 +7,7 @@
 //! A stretch is recognised by the content of its files. When a history that has grown is imported again, only what has
 //! grown is another stretch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use modelog_engine::event::Kind;
-use modelog_engine::{LocalStorage, LogId};
-use modelog_parquet::files::ParquetFile;
+use modelog_engine::{LocalStorage, LogId, Offset};
+use modelog_parquet::files::{ContentSum, FileError, ParquetFile};
 use modelog_parquet::layout::{FINISHED, FileKind};
+use modelog_parquet::manifest::{Manifest, Sha256Sum};
 use modelog_parquet::schema::keys;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::exit::Failed;
+use crate::exit::{Exit, Failed};
 use crate::output::thousands;
 
 /// What a Parquet file begins with.
@@ -38,7 +40,20 @@ pub(super) struct HistoryFile {
     /// Offset of its first row, and the one after that of its last.
     pub(super) first: u64,
     pub(super) end: u64,
+    /// What was written, if somebody wrote that down: Parquet's pages have no checksum, and changed bits in them often
+    /// decode.
+    written: Written,
     stamp: Stamp,
+}
+
+/// What a file came to when it was written.
+#[derive(Clone, Copy, Debug)]
+enum Written {
+    Unknown,
+    /// From the manifest of the directory it lies in.
+    Whole(Sha256Sum),
+    /// From its own footer: the part before that.
+    Content(ContentSum),
 }
 
 /// What shows that a file was written to.
@@ -58,6 +73,37 @@ impl Stamp {
 }
 
 impl HistoryFile {
+    /// The SHA-256 of the file, if it is what was written.
+    ///
+    /// # Errors
+    /// [`FileError`] if it is not, or cannot be read.
+    pub(super) fn digest(&self) -> Result<[u8; 32], FileError> {
+        let content = match self.written {
+            Written::Content(sum) => Some(sum.bytes),
+            Written::Whole(_) | Written::Unknown => None,
+        };
+        let hashed = File::open(&self.path).and_then(|file| hash(file, content));
+        let (whole, start) = hashed.map_err(|source| FileError::Io {
+            action: "reading",
+            path: self.path.clone(),
+            source,
+        })?;
+        let intact = match self.written {
+            Written::Unknown => true,
+            Written::Whole(sum) => sum.0 == whole,
+            Written::Content(sum) => Some(sum.sha256.0) == start,
+        };
+        if intact {
+            return Ok(whole);
+        }
+        Err(FileError::Corrupt {
+            path: self.path.clone(),
+            position: 0,
+            offset: Offset(self.first),
+            reason: "its SHA-256 is not that of what was written".into(),
+        })
+    }
+
     /// Whether the file is what it was when its footer was read.
     pub(super) fn is_unchanged(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp)
@@ -105,6 +151,29 @@ fn is_named_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == FINISHED)
 }
 
+/// The SHA-256 of a file, and of so many bytes at its start; nothing if it has not so many.
+fn hash(mut file: File, start: Option<u64>) -> io::Result<([u8; 32], Option<[u8; 32]>)> {
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 256 << 10];
+    let (mut position, mut at_start) = (0, None);
+    loop {
+        let left = start.filter(|start| *start > position);
+        let limit = left.map_or(block.len() as u64, |start| start - position);
+        let room = block
+            .len()
+            .min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let read = file.read(&mut block[..room])?;
+        if read == 0 {
+            return Ok((hash.finalize().into(), at_start));
+        }
+        hash.update(&block[..read]);
+        position += read as u64;
+        if start == Some(position) {
+            at_start = Some(hash.clone().finalize().into());
+        }
+    }
+}
+
 /// Finds the files of all logs, and reads their footers.
 ///
 /// # Errors
@@ -120,11 +189,12 @@ pub(super) fn gather(paths: &[PathBuf]) -> Result<Vec<History>> {
         }
     }
     let mut logs: BTreeMap<Uuid, Vec<HistoryFile>> = BTreeMap::new();
+    let mut manifests = Manifests::default();
     let mut seen = BTreeSet::new();
     for path in found {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
         if seen.insert(canonical)
-            && let Some((log, file)) = look_into(&path)?
+            && let Some((log, file)) = look_into(&path, &mut manifests)?
         {
             logs.entry(log.0).or_default().push(file);
         }
@@ -173,7 +243,7 @@ fn find(path: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> io::Result<
 
 /// Reads a footer. There is nothing to import from files without rows, and from those of names and origins: names are
 /// given anew, and events come from this import.
-fn look_into(path: &Path) -> Result<Option<(LogId, HistoryFile)>> {
+fn look_into(path: &Path, manifests: &mut Manifests) -> Result<Option<(LogId, HistoryFile)>> {
     let foreign = |reason: &str| -> anyhow::Error {
         Failed::bad_data(format!(
             "{} is no Parquet file of a Modelog: {reason}",
@@ -182,7 +252,7 @@ fn look_into(path: &Path) -> Result<Option<(LogId, HistoryFile)>> {
     };
     let metadata =
         std::fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let file = ParquetFile::open(&LocalStorage, path)?;
+    let file = ParquetFile::open(&LocalStorage, path).map_err(unreadable)?;
     let kind: FileKind = match file.footer(keys::KIND) {
         None => return Err(foreign("its footer has no `modelog.kind`")),
         Some(kind) => kind
@@ -212,9 +282,51 @@ fn look_into(path: &Path) -> Result<Option<(LogId, HistoryFile)>> {
             rows: file.rows(),
             first: first.0,
             end: last.0 + 1,
+            written: match (manifests.find(path)?, file.content_sum()) {
+                (Some(sum), _) => Written::Whole(sum),
+                (None, Some(sum)) => Written::Content(sum),
+                (None, None) => Written::Unknown,
+            },
             stamp: Stamp::of(&metadata),
         },
     )))
+}
+
+/// What the manifests of directories say of the files there.
+#[derive(Debug, Default)]
+struct Manifests {
+    /// Of the directory looked into last: files come in order.
+    directory: PathBuf,
+    sums: HashMap<String, Sha256Sum>,
+}
+
+impl Manifests {
+    /// What a file was when it was written, if it lies where a manifest lists it.
+    fn find(&mut self, path: &Path) -> Result<Option<Sha256Sum>> {
+        // As in `kind=K/date=D/FILE`.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let Some(directory) = path.ancestors().nth(3) else {
+            return Ok(None);
+        };
+        if directory != self.directory {
+            let manifest = Manifest::load(&LocalStorage, directory)
+                .map_err(|error| Failed::caused(Exit::BadData, error))?;
+            let files = manifest.into_iter().flat_map(|manifest| manifest.files);
+            self.sums = files.map(|file| (file.path, file.sha256)).collect();
+            self.directory = directory.to_path_buf();
+        }
+        let name = path.strip_prefix(directory).ok().and_then(Path::to_str);
+        Ok(name.and_then(|name| self.sums.get(name).copied()))
+    }
+}
+
+/// A file that cannot be opened as Parquet: the disk's doing, or that of what is in it.
+fn unreadable(error: FileError) -> anyhow::Error {
+    let exit = match &error {
+        FileError::Io { .. } => Exit::Io,
+        FileError::Corrupt { .. } | FileError::Foreign { .. } => Exit::BadData,
+    };
+    Failed::caused(exit, error)
 }
 
 impl History {
@@ -259,11 +371,30 @@ mod tests {
             rows: end - first,
             first,
             end,
+            written: Written::Unknown,
             stamp: Stamp {
                 bytes: 0,
                 modified: None,
             },
         }
+    }
+
+    #[test]
+    fn the_start_of_a_file_is_hashed_beside_the_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let content: Vec<u8> = (0..600_000_u32).map(|at| (at % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let of = |bytes: &[u8]| -> [u8; 32] { Sha256::digest(bytes).into() };
+        let hashed = |start| hash(File::open(&path).unwrap(), start).unwrap();
+        assert_eq!(hashed(None), (of(&content), None));
+        for start in [1, 262_144, 262_145, 600_000] {
+            assert_eq!(
+                hashed(Some(start)),
+                (of(&content), Some(of(&content[..start as usize])))
+            );
+        }
+        assert_eq!(hashed(Some(600_001)), (of(&content), None));
     }
 
     #[test]

@@ -351,8 +351,9 @@ fn failure(name: &str, refusal: Refusal) -> anyhow::Error {
             };
             Failed::caused(exit, error).context(format!("importing {name}"))
         }
-        Refusal::Reading(error) => anyhow::Error::new(error)
-            .context("what the log has already cannot be looked up"),
+        Refusal::Reading(error) => {
+            anyhow::Error::new(error).context("what the log has already cannot be looked up")
+        }
         Refusal::Changed => Failed::bad_data(format!(
             "{name} was changed while it was imported; what was read is in the log, and importing the file again takes \
              it for another one"

@@ -11,12 +11,12 @@ use modelog_engine::event::{Kind, schema};
 use modelog_engine::{AppendOptions, Engine, Offset};
 use modelog_formats::{Format, Options, decode};
 
+use super::check::{CheckedInput, check};
 use super::chunk::{CHUNK_BYTES, Chunk, Cut, CutError, EVENT_BYTES_MAX, Spot};
 use super::elements::Elements;
+use super::identity::Identity;
 use super::input::{Blocks, Input};
 use super::lines::Lines;
-use super::check::{CheckedInput, check};
-use super::identity::Identity;
 use super::prepare::Preparing;
 use super::send::Prepared;
 use super::source::{InputFormat, open};

@@ -167,8 +167,7 @@ impl<W: Write + Send> FileWriter<W> {
         let synced = self.writer.sync().map_err(EncodeError::from);
         synced.map_err(|error| told(&fault, error))?;
         let Summed { sum, bytes, .. } = self.writer.inner();
-        let sum = Sha256Sum::finish(sum.clone());
-        let sum = format!("{bytes}:{}", hex(&sum));
+        let sum = format!("{bytes}:{}", Sha256Sum::finish(sum.clone()));
         self.writer
             .append_key_value_metadata(KeyValue::new(CONTENT_SUM.to_owned(), sum));
         let ended = self.writer.into_inner();
@@ -185,10 +184,6 @@ impl<W: Write + Send> FileWriter<W> {
 fn told(fault: &Mutex<Option<io::Error>>, error: EncodeError) -> EncodeError {
     let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
     fault.map_or(error, EncodeError::from)
-}
-
-fn hex(sum: &Sha256Sum) -> String {
-    sum.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// About how many bytes the values of a column take; slices share memory that is not theirs.
