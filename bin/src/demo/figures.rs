@@ -97,6 +97,9 @@ mod tests {
         assert_eq!(quoted("my demo"), "'my demo'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
-        assert_eq!(in_double_quotes(r#"a "$b" `c` \ d'e"#), r#"a \"\$b\" \`c\` \\ d'e"#);
+        assert_eq!(
+            in_double_quotes(r#"a "$b" `c` \ d'e"#),
+            r#"a \"\$b\" \`c\` \\ d'e"#
+        );
     }
 }

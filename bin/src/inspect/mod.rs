@@ -113,7 +113,9 @@ fn list(segments: &[SegmentSummary], cold_end: Offset, shape: Shape) -> Result<(
                 ]);
             }
             rows.print()?;
-            output::line(&format!("everything before offset {cold_end} is in Parquet"))?;
+            output::line(&format!(
+                "everything before offset {cold_end} is in Parquet"
+            ))?;
         }
         Shape::Json => output::json(&json!({
             "cold_end": cold_end,
