@@ -6,6 +6,8 @@ import json
 import random
 import re
 import struct
+import subprocess
+import sys
 import time
 import uuid
 from collections import defaultdict
@@ -473,6 +475,15 @@ def test_a_stretch_is_found_through_the_statistics(many):
     assert row_groups_scanned(query) == 1 < groups
     lazy = pl.scan_parquet(file).filter(pl.col("log_offset").is_between(GROUP, GROUP + 9)).select("prediction_id").collect()
     assert lazy["prediction_id"].to_list() == ids[GROUP : GROUP + 10]
+
+
+def test_the_script_that_times_duckdb(many):
+    file, ids = many
+    program = str(ROOT / "tests" / "python" / "duckdb_speed.py")
+    done = subprocess.run([sys.executable, program, str(file.parents[3])], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert (told["predictions"], told["files"]) == (len(ids), 1)
+    assert all(seconds > 0 for name, seconds in told.items() if name.endswith("_seconds"))
 
 
 def see_with_duckdb(directory):

@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import parquet_history
@@ -109,6 +111,19 @@ def test_the_first_line_of_the_page(history):
         assert re.search(rf"\b{model}\b.*\b{version}\b.*\b{count}\b", said), said
 
 
+def test_the_export_of_the_page(history):
+    directory, log = history
+    (example,) = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "docs" / "parquet.md").read_text(), re.M | re.S)
+    programs = directory / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "modelog").symlink_to(binary())
+    shell(example, directory)
+    days = [parquet_history.micros(datetime(2026, 11, day, tzinfo=timezone.utc)) for day in (17, 19)]
+    wanted = [o for o, event in log if event["type"] == "PredictionLogged" and days[0] <= event["time"] < days[1]]
+    assert wanted
+    assert pq.read_table(directory / "two-days.parquet")["log_offset"].to_pylist() == wanted
+
+
 def test_what_the_demo_prints_for_duckdb_runs_as_it_is_printed(tmp_path):
     done = subprocess.run(
         [binary(), "demo", "--data", str(tmp_path / "demo")], capture_output=True, text=True, cwd=tmp_path, check=True
@@ -120,8 +135,8 @@ def test_what_the_demo_prints_for_duckdb_runs_as_it_is_printed(tmp_path):
 
 
 def shell(line: str, directory) -> str:
-    """Runs a line in a shell that has DuckDB's own program."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    """Runs lines in a shell that has DuckDB's own program."""
+    path = f"{Path(sys.executable).parent}:{directory / 'programs'}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line],
         capture_output=True,
