@@ -73,33 +73,39 @@ pub(crate) fn sync_dir(storage: &dyn Storage, path: &Path) -> Result<(), Parquet
         .map_err(ParquetError::io("syncing", path))
 }
 
-/// Creates `root/below`, and makes every directory that was not there durable in its parent.
+/// Creates `root/below`. When it returns, `root` and every directory below it on the way are durable in their parents,
+/// whoever created them: a process that died before this may not have got as far as that.
 pub(crate) fn create_dirs(
     storage: &dyn Storage,
     root: &Path,
     below: &Path,
 ) -> Result<PathBuf, ParquetError> {
-    let mut missing = Vec::new();
     let full = root.join(below);
-    let mut at = full.as_path();
-    while !storage
-        .is_dir(at)
-        .map_err(ParquetError::io("looking for", at))?
-    {
-        missing.push(at);
-        match at.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => at = parent,
-            _ => break,
+    let is_dir = |path: &Path| {
+        storage
+            .is_dir(path)
+            .map_err(ParquetError::io("looking for", path))
+    };
+    let mut unsure = Vec::new();
+    let mut missing = false;
+    for directory in full.ancestors() {
+        if directory.as_os_str().is_empty() {
+            break;
         }
+        let there = is_dir(directory)?;
+        if there && !directory.starts_with(root) {
+            break;
+        }
+        missing |= !there;
+        unsure.push(directory);
     }
-    if missing.is_empty() {
-        return Ok(full);
+    if missing {
+        storage
+            .create_dir_all(&full)
+            .map_err(ParquetError::io("creating", &full))?;
     }
-    storage
-        .create_dir_all(&full)
-        .map_err(ParquetError::io("creating", &full))?;
-    for created in missing.into_iter().rev() {
-        match created.parent() {
+    for directory in unsure.into_iter().rev() {
+        match directory.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_dir(storage, parent)?,
             _ => sync_dir(storage, Path::new("."))?,
         }

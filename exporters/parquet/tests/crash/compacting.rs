@@ -1,0 +1,222 @@
+//! The log and its Parquet files, crashed at every I/O.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use modelog_engine::event::Event;
+use modelog_engine::inspect::SegmentReader;
+use modelog_engine::sim::{Crash, History, SimStorage};
+use modelog_parquet::verify::verify;
+
+use crate::glob;
+use crate::place::{Place, parquet};
+use crate::support::{Expected, Replayable, append, calls, data, disk, full};
+
+/// When calls were submitted and acknowledged, by number of I/O.
+#[derive(Debug, Default)]
+struct Timeline {
+    submitted: Vec<u64>,
+    acknowledged: Vec<u64>,
+}
+
+impl Timeline {
+    fn at(&self, k: u64) -> (usize, usize) {
+        (
+            self.acknowledged.partition_point(|at| *at <= k),
+            self.submitted.partition_point(|at| *at <= k),
+        )
+    }
+}
+
+/// Appends all calls over a few days, makes files of them, deletes segments, and starts again in between.
+fn live(disk: &SimStorage, calls: &[Vec<Event>]) -> Timeline {
+    let mut timeline = Timeline::default();
+    let mut place = Place::open(disk).unwrap().compacting();
+    for (sequence, call) in calls.iter().enumerate() {
+        place
+            .clock
+            .now
+            .fetch_add(7 * 3600 * 1_000_000, Ordering::SeqCst);
+        place.clock.pass(Duration::from_secs(7 * 3600));
+        timeline.submitted.push(disk.ios());
+        append(&place.engine, sequence as u64, call).unwrap();
+        timeline.acknowledged.push(disk.ios());
+        if sequence % 4 == 2 {
+            place.engine.seal().unwrap();
+            place.flush().unwrap();
+            place.engine.cold().retire().unwrap();
+        }
+        if sequence == calls.len() / 2 {
+            let clock = std::sync::Arc::clone(&place.clock);
+            place.close();
+            place = Place::open_at(disk, clock).unwrap().compacting();
+        }
+    }
+    place.flush().unwrap();
+    place.engine.seal().unwrap();
+    place.engine.cold().retire().unwrap();
+    place.end();
+    timeline
+}
+
+fn recorded() -> (History, Timeline, Expected) {
+    let expected = Expected::new(calls());
+    let disk = disk(1);
+    disk.record();
+    let timeline = live(&disk, &expected.calls);
+    let segments = disk.files(&data().join("log")).unwrap();
+    assert!(segments.len() < 4, "segments were deleted: {segments:?}");
+    assert_eq!(
+        glob::read(&disk, &parquet()).offsets.len() as u64,
+        expected.events(expected.calls.len())
+    );
+    (disk.history(), timeline, expected)
+}
+
+/// I/Os at which something else can be left than at the one before; zero-filling comes in many alike.
+fn crash_points(history: &History, step: usize) -> impl Iterator<Item = u64> {
+    let mut replay = history.replay();
+    let step = match (full(), cfg!(debug_assertions)) {
+        (true, _) => 1,
+        (false, false) => step,
+        (false, true) => step * 8,
+    };
+    let points: Vec<_> = history
+        .crash_points()
+        .filter(|k| {
+            replay.go_to(*k);
+            let zeros =
+                |io: &modelog_engine::sim::Io| io.is_write() && io.thread() == "modelog-ahead";
+            full() || !replay.next_io().is_some_and(zeros)
+        })
+        .collect();
+    points.into_iter().step_by(step)
+}
+
+/// What must be true of what a crash left, however it is gone on with; answers how many calls there are.
+fn check(left: &SimStorage, expected: &Expected, least: usize, most: usize) -> usize {
+    glob::read(left, &parquet());
+    let place = Place::open(left).unwrap();
+    expected.check(&place.engine, least, most)
+}
+
+/// Goes on: compacts everything, deletes all segments and snapshots, and rebuilds from the files alone.
+fn go_on(left: &SimStorage, expected: &Expected, recovered: usize) {
+    use modelog_engine::Storage as _;
+    let place = Place::open(left).unwrap().compacting();
+    let sealed = place.engine.seal().unwrap();
+    assert_eq!(sealed.0, expected.events(recovered));
+    assert_eq!(place.flush().unwrap(), sealed);
+    place.engine.cold().retire().unwrap();
+    expected.check(&place.engine, recovered, recovered);
+    place.close();
+    let found = glob::read(left, &parquet());
+    assert_eq!(
+        found.offsets.len() as u64,
+        sealed.0,
+        "every event is in the files"
+    );
+    let names: Vec<_> = left.files(&parquet()).unwrap();
+    let place = Place::open(left).unwrap();
+    let listed = place
+        .store
+        .manifest()
+        .map_or(0, |manifest| manifest.files.len());
+    assert_eq!(found.files.len(), listed, "no orphans: {names:?}");
+    let unfinished = names
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "tmp"));
+    assert_eq!(unfinished.count(), 0, "{names:?}");
+    assert_eq!(place.store.status().foreign, [] as [std::path::PathBuf; 0]);
+    place.end();
+    let segments = SegmentReader::open(left.storage(), &data()).unwrap();
+    let verified = verify(&parquet(), &left.storage(), Some(segments), &mut |_| {}).unwrap();
+    assert_eq!(verified.findings, []);
+    for snapshot in left.files(&data().join("snapshots")).unwrap() {
+        left.remove(&snapshot).unwrap();
+    }
+    let place = Place::open(left).unwrap();
+    expected.check(&place.engine, recovered, recovered);
+    expected.repeat_all(&place.engine);
+    place.end();
+}
+
+/// The ways to crash that are tried at an I/O.
+fn crashes(k: u64) -> Vec<Crash> {
+    let losses = (0..if full() { 6 } else { 1 }).map(|seed| Crash::power_loss(k * 1000 + seed));
+    [Crash::LoseAll, Crash::Kill { seed: k }]
+        .into_iter()
+        .chain(losses)
+        .collect()
+}
+
+#[test]
+fn a_crash_at_any_io_shows_every_event_once_and_loses_none() {
+    let (history, timeline, expected) = recorded();
+    let mut replay = history.replay();
+    for k in crash_points(&history, 2) {
+        replay.go_to(k);
+        let (least, most) = timeline.at(k);
+        for (turn, crash) in crashes(k).into_iter().enumerate() {
+            let _replayable = Replayable(format!("{crash:?} at I/O {k}, {:?}", replay.next_io()));
+            let left = replay.crash(crash);
+            let recovered = check(&left, &expected, least, most);
+            if (k as usize + turn) % 3 == 0 || full() {
+                go_on(&left, &expected, recovered);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_reads_the_files_meanwhile_sees_whole_ones_and_no_event_twice() {
+    let (history, _, _) = recorded();
+    let mut replay = history.replay();
+    let mut most = 0;
+    for k in history.crash_points() {
+        replay.go_to(k);
+        // Between other I/Os nothing changes for a glob.
+        if !format!("{:?}", replay.next_io()).contains(".parquet") {
+            continue;
+        }
+        let _replayable = Replayable(format!("before I/O {k}, {:?}", replay.next_io()));
+        most = most.max(glob::read(&replay.seen(), &parquet()).offsets.len());
+    }
+    assert!(most > 100, "{most}");
+}
+
+#[test]
+fn a_crash_while_what_a_crash_left_is_gone_on_with_is_no_worse() {
+    let (history, timeline, expected) = recorded();
+    let mut replay = history.replay();
+    for k in crash_points(&history, 5) {
+        replay.go_to(k);
+        let (least, most) = timeline.at(k);
+        for first in [Crash::Kill { seed: k }, Crash::power_loss(k)] {
+            let left = replay.crash(first);
+            left.record();
+            let place = Place::open(&left).unwrap().compacting();
+            let recovered = expected.check(&place.engine, least, most);
+            place.engine.seal().unwrap();
+            place.flush().unwrap();
+            place.engine.cold().retire().unwrap();
+            place.end();
+            let second_life = left.history();
+            let mut again = second_life.replay();
+            for j in crash_points(&second_life, 9).skip(k as usize % 3) {
+                again.go_to(j);
+                for second in [Crash::LoseAll, Crash::power_loss(k * 100 + j)] {
+                    let _replayable = Replayable(format!(
+                        "{first:?} at I/O {k}, {second:?} at {j} of the second life, {:?}",
+                        again.next_io()
+                    ));
+                    let left = again.crash(second);
+                    let found = check(&left, &expected, least, recovered);
+                    if j % 5 == 0 {
+                        go_on(&left, &expected, found);
+                    }
+                }
+            }
+        }
+    }
+}
