@@ -503,41 +503,57 @@ def see_with_pyarrow(directory):
     return dataset.to_table(columns=["log_offset"])["log_offset"].to_pylist()
 
 
-def test_who_reads_while_files_are_written_sees_each_event_once_or_not_yet(tmp_path, monkeypatch):
+class Writer:
+    """A server that closes small files, and the events it is sent."""
+
+    def __init__(self, directory):
+        self.server = Server(directory).start()
+        self.client = httpx.Client(timeout=PATIENCE)
+        self.draw = random.Random(3)
+        self.sent = 0
+
+    def send(self):
+        body = "".join(
+            f'{{"type":"MetricLogged","name":"m{n % 7}","value":{self.draw.random()},"run":"r","step":{n}}}\n'
+            for n in range(self.sent, self.sent + 2_000)
+        )
+        headers = {"content-type": "application/x-ndjson"}
+        answer = self.client.post(f"{self.server.url}/v1/events", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        self.sent = answer.json()["end_offset"]
+
+
+@pytest.mark.parametrize("kills", [0, 3], ids=["at peace", "killed now and then"])
+def test_who_reads_while_files_are_written_sees_each_event_once_or_not_yet(tmp_path, monkeypatch, kills):
     monkeypatch.setenv("MODELOG_PARQUET__TARGET_FILE_BYTES", "64KiB")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
-    server = Server(tmp_path / "data").start()
     directory = tmp_path / "data" / "parquet"
     readers = [see_with_duckdb, see_with_polars, see_with_pyarrow]
-    draw = random.Random(3)
-    sent = 0
+    writer = Writer(tmp_path / "data")
+    deadline = time.monotonic() + 3 * PATIENCE
     before = 0
-    sizes = set()
+    states = set()
     try:
-        with httpx.Client(timeout=PATIENCE) as client:
-            deadline = time.monotonic() + PATIENCE
-            # Until files have been closed often, and readers have seen that.
-            while len(sizes) < 12 or sent < 60_000:
-                assert time.monotonic() < deadline, f"{len(sizes)} states seen of {sent} events"
-                body = "".join(
-                    f'{{"type":"MetricLogged","name":"m{n % 7}","value":{draw.random()},"run":"r","step":{n}}}\n'
-                    for n in range(sent, sent + 2_000)
-                )
-                answer = client.post(
-                    f"{server.url}/v1/events", content=body, headers={"content-type": "application/x-ndjson"}
-                )
-                assert answer.status_code == 200, answer.text
-                sent = answer.json()["end_offset"]
-                if not list(directory.glob("kind=MetricLogged/*/*.parquet")):
-                    continue
-                for see in readers:
-                    offsets = see(directory)
-                    # From the first on, each once, and never fewer than before.
-                    assert sorted(offsets) == list(range(len(offsets))), see.__name__
-                    assert len(offsets) >= before, see.__name__
-                    before = len(offsets)
-                    sizes.add(before)
+        # Until files have been closed often, and readers have seen that.
+        while len(states) < 12 or writer.sent < 60_000 or kills:
+            assert time.monotonic() < deadline, f"{len(states)} states seen of {writer.sent} events"
+            writer.send()
+            if kills and len(states) >= 12 - 3 * kills:
+                kills -= 1
+                writer.server.kill()
+                writer.server.start()
+                # What was finished a moment before and not yet in the list is written again.
+                before = 0
+            if not list(directory.glob("kind=MetricLogged/*/*.parquet")):
+                continue
+            for see in readers:
+                offsets = see(directory)
+                # From the first on, each once, and never fewer than before.
+                assert sorted(offsets) == list(range(len(offsets))), see.__name__
+                assert len(offsets) >= before, see.__name__
+                before = len(offsets)
+                states.add(before)
     finally:
-        server.stop()
+        writer.server.stop()
     for see in readers:
-        assert sorted(see(directory)) == list(range(sent)), "all of it, once the server has stopped"
+        assert sorted(see(directory)) == list(range(writer.sent)), "all of it, once the server has stopped"
