@@ -1,13 +1,18 @@
 //! The command line as people and scripts meet it: the real binary, its output, its exit codes.
 
+mod backup;
+mod compact;
 mod config;
 mod export;
 mod files;
+mod history;
 mod import;
+mod restore;
 mod serve;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -203,6 +208,32 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Status and body of the answer to a request; events go as NDJSON. None if the server is gone.
+    fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+        let mut socket = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).ok()?;
+        let length = body.len();
+        // By HTTP/1.0 the answer comes in one piece, and its end is that of the connection.
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).ok()?;
+        socket.write_all(body.as_bytes()).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// The JSON answer to a request that must succeed.
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask("GET", path, "").unwrap();
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
     fn signal(&self, signal: &str) {
         send(&self.child, signal);
     }
@@ -232,6 +263,32 @@ fn send(child: &Child, signal: &str) {
     assert!(sent.unwrap().success());
 }
 
+/// The cells of the last row of a table.
+fn last_line(table: &str) -> Vec<&str> {
+    let last = table.lines().last().unwrap_or_default();
+    last.split_whitespace().collect()
+}
+
+/// The paths, below a directory, of all files in it; sorted.
+fn files_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(next) = left.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            } else {
+                let path = entry.path();
+                let path = path.strip_prefix(directory).unwrap();
+                found.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 fn sorted_names(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(path)
         .unwrap()
@@ -259,6 +316,9 @@ fn help_version_and_completions() {
         "verify",
         "rebuild",
         "projections",
+        "compact",
+        "backup",
+        "restore",
         "log",
         "config",
         "completions",
@@ -316,6 +376,10 @@ fn wrong_usage_is_told_and_does_nothing() {
         (&["export", "--url", "127.0.0.1:7070"], "--url"),
         (&["completions", "tcsh"], "bash"),
         (&["verify", "--format", "yaml"], "ndjson"),
+        (&["backup"], "DEST"),
+        (&["backup", "--keep", "0", "b"], "--keep"),
+        (&["restore"], "SRC"),
+        (&["restore", "b", "--until", "tomorrow"], "--until"),
     ] {
         home.run(arguments).fails(USAGE, &[said]);
     }
@@ -330,6 +394,8 @@ fn a_directory_without_a_log_is_not_made_into_one() {
         &["export"],
         &["rebuild", "sql"],
         &["projections"],
+        &["compact"],
+        &["backup", "b"],
         &["log", "inspect"],
         &["log", "inspect", "0"],
         &["tail", "--from", "0"],
