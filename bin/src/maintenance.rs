@@ -9,7 +9,7 @@
 //! # Invariants
 //! K1. One backup is made at a time. Who asks meanwhile is told; the schedule waits.
 //! K2. Nothing here holds up an append: a backup reads files that do not change any more.
-//! K3. After `stop` has returned, nothing here touches the data directory.
+//! K3. After `ended` has returned, nothing here touches the data directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +41,8 @@ pub(crate) struct Keeper {
     /// The turn to make a backup.
     turn: Arc<Semaphore>,
     failing: AtomicBool,
+    /// No backup is begun any more.
+    ending: AtomicBool,
     schedule: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -52,6 +54,7 @@ impl Keeper {
             config: settings.backup.clone(),
             turn: Arc::new(Semaphore::new(1)),
             failing: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             schedule: Mutex::default(),
         }
     }
@@ -69,7 +72,7 @@ impl Keeper {
         }));
     }
 
-    /// Begins nothing any more, and waits for a backup under way.
+    /// Begins no backup any more. One under way goes on until the engine is closed, which breaks it off.
     pub(crate) async fn stop(&self) {
         let schedule = self.lock_schedule().take();
         if let Some(schedule) = schedule {
@@ -77,9 +80,11 @@ impl Keeper {
             // It ended because it was told to.
             let _ = schedule.await;
         }
-        if self.turn.available_permits() == 0 {
-            tracing::info!("waiting for a backup to be complete; a second signal breaks it off");
-        }
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits, once the engine is closed, until no backup is under way.
+    pub(crate) async fn ended(&self) {
         let _last = self.turn.acquire().await;
         self.turn.close();
     }
@@ -172,6 +177,9 @@ impl Maintenance for Keeper {
     }
 
     async fn back_up(&self, to: PathBuf, keep: Option<u32>) -> Result<BackedUp, MaintenanceError> {
+        if self.ending.load(Ordering::Relaxed) {
+            return Err(MaintenanceError::Backup("the server is ending".into()));
+        }
         let turn = Arc::clone(&self.turn)
             .try_acquire_owned()
             .map_err(|_| MaintenanceError::Busy)?;

@@ -213,12 +213,24 @@ impl Job {
             match self.attempt() {
                 Err(error) if attempt < ATTEMPTS && is_passing(&error) => attempt += 1,
                 Err(error) if is_passing(&error) => {
-                    let what = format!("{} is not whole", self.source.display());
-                    return Err(error.context(Failed::new(Exit::BadData, what)));
+                    return Err(error.context(Failed::new(Exit::BadData, self.not_whole())));
                 }
                 outcome => return outcome,
             }
         }
+    }
+
+    fn not_whole(&self) -> String {
+        let source = self.source.display();
+        let parquet = self.source.join(PARQUET);
+        if parquet.exists() {
+            return format!("{source} is not whole");
+        }
+        format!(
+            "{source} is not whole, or has its Parquet files elsewhere than in {}, as `parquet.path` can say: then make \
+             a backup of it, and restore that",
+            parquet.display()
+        )
     }
 
     fn attempt(&self) -> Result<Restored> {

@@ -3,8 +3,8 @@
 //!
 //! # Order
 //! Starting: engine, store, metrics, server; so nobody is told an address that does not answer. Stopping: the server
-//! takes no more requests and finishes those under way, no backup is begun and one under way is broken off, the
-//! compactor closes its files, the engine syncs and closes while projections catch up, the store is closed last.
+//! takes no more requests and finishes those under way, no backup is begun, the compactor closes its files, the engine
+//! syncs and closes while projections catch up, a backup under way is broken off by that, the store is closed last.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -100,6 +100,7 @@ impl Running {
             Err(_) => tracing::warn!("compacting takes long; it goes on at the next start"),
         }
         let closed = engine.close().await;
+        self.keeper.ended().await;
         self.store.close().await;
         served.context("the server failed")??;
         closed?;

@@ -209,7 +209,8 @@ impl Engine {
     /// Blocks; appends go on meanwhile. `progress` is told how many files are done, of how many.
     ///
     /// # Errors
-    /// [`LogError`]; what was taken so far is no backup and is removed by the next one.
+    /// [`LogError`], among them [`LogError::Closed`] if the log is closed meanwhile; what was taken so far is no backup and
+    /// is removed by the next one.
     pub fn backup(
         &self,
         dest: &Path,

@@ -27,7 +27,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::copy::{Brought, bring, is_dir, list, read_whole, remove_tree, walk, write_whole};
+use super::copy::{
+    Brought, bring, is_dir, list, read_whole, remove_tree, sync_names, walk, write_whole,
+};
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::{Log, Shared, lock, segment};
 use crate::cold::ColdSnapshot;
@@ -134,6 +136,7 @@ impl Log {
         storage
             .create_dir_all(dest)
             .map_err(LogError::io("creating", dest))?;
+        sync_names(storage, dest)?;
         let lock_path = dest.join(".lock");
         let _lock = storage
             .lock(&lock_path)
@@ -294,6 +297,7 @@ impl Plan {
         let cold_files = self.cold.as_ref().map_or(0, |cold| cold.files.len());
         let total = (self.segments.len() + cold_files) as u64;
         for (entry, path) in &self.segments {
+            go_on(shared)?;
             let end = entry.end.expect("only sealed segments are planned");
             let name = segment::file_name(entry.first_offset, entry.number);
             let relative = Path::new("log").join(name);
@@ -308,6 +312,7 @@ impl Plan {
         if let Some(cold) = cold.filter(|cold| !cold.manifest.is_empty()) {
             let directory = Path::new("parquet");
             for file in &cold.files {
+                go_on(shared)?;
                 let from = cold.directory.join(&file.path);
                 let relative = directory.join(&file.path);
                 if carrier.bring(&from, &relative, Some(file.bytes))? {
@@ -350,6 +355,14 @@ impl Plan {
             removed: Vec::new(),
         })
     }
+}
+
+/// Breaks off once the log is closed: whoever ends the program does not want to wait for a slow disk.
+fn go_on(shared: &Shared) -> Result<(), LogError> {
+    if shared.tail.borrow().closed {
+        return Err(LogError::Closed);
+    }
+    Ok(())
 }
 
 /// Reads a segment's frames: all there, sound and linked.

@@ -179,6 +179,30 @@ fn what_was_interrupted_is_neither_backup_nor_log() {
 }
 
 #[test]
+fn closing_the_log_breaks_a_backup_off() {
+    let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 1_000);
+    let mut files = 0;
+    let broken_off = engine.backup(dest.path(), None, &mut |done, of| {
+        assert!(done < of, "there is another file");
+        files = done;
+        engine.close_blocking().unwrap();
+    });
+    assert!(matches!(broken_off, Err(LogError::Closed)));
+    assert_eq!(files, 1);
+    assert_eq!(generations(&LocalStorage, dest.path()).unwrap(), []);
+    let engine = Engine::open(config(data.path())).unwrap();
+    engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    assert_eq!(
+        fs::read_dir(dest.path()).unwrap().count(),
+        2,
+        "the lock and a backup"
+    );
+    close(engine);
+}
+
+#[test]
 fn a_backup_of_another_log_and_a_damaged_source_are_refused() {
     let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dest = tempfile::tempdir().unwrap();
