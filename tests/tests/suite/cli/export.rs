@@ -3,6 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use arrow_array::RecordBatch;
+use modelog_engine::LocalStorage;
+use modelog_engine::event::{Kind, schema};
+use modelog_parquet::files::ParquetFile;
 use serde_json::{Value, json};
 
 use super::{Home, Server, UNAVAILABLE, USAGE, binary, corpus, parse_lines};
@@ -12,7 +16,7 @@ fn everything() -> Vec<Value> {
     let mut events = vec![
         json!({"type": "ModelCreated", "model": "m", "framework": "PyTorch", "tags": {"team": "a,\"b\""}}),
         json!({"type": "ModelVersionCreated", "model": "m", "version": "v1", "config": {"n": 1}}),
-        json!({"type": "ModelVersionAliased", "model": "m", "alias": "prod", "version": "v1"}),
+        json!({"type": "ModelVersionAliased", "model": "m", "alias": "prod", "version": null}),
         json!({"type": "DatasetRegistered", "dataset": "d", "row_count": 1797}),
         json!({"type": "ExperimentCreated", "experiment": "e"}),
         json!({"type": "RunStarted", "run": "r", "experiment": "e", "model": "m", "version": "v1"}),
@@ -109,7 +113,7 @@ fn exports_through_a_server_are_the_same_to_the_byte() {
             "r",
             "--since",
             "2026-11-08",
-            "--until",
+            "--to",
             "2026-11-12T17:00:00.000001Z",
         ],
         &["--kind", "MetricLogged", "--format", "csv"],
@@ -141,6 +145,213 @@ fn exports_through_a_server_are_the_same_to_the_byte() {
     assert_eq!(lines(2), 7, "{}", offline[2]);
     assert_eq!(lines(3), 4, "{}", offline[3]);
     assert_eq!(lines(7), 1, "a header: {}", offline[7]);
+}
+
+/// The rows of an exported Parquet file.
+fn rows(home: &Home, path: &str, kind: Kind) -> RecordBatch {
+    let file = ParquetFile::open(&LocalStorage, &home.path(path)).unwrap();
+    let mut rows = file.events(kind).unwrap();
+    let mut batches = Vec::new();
+    while let Some(batch) = rows.next().unwrap() {
+        batches.push(batch);
+    }
+    arrow_select::concat::concat_batches(&schema::arrow_schema(kind), &batches).unwrap()
+}
+
+#[test]
+fn parquet_is_the_same_from_files_and_through_a_server() {
+    let home = Home::new();
+    home.write("events.ndjson", ndjson(&everything()));
+    home.run(&["import", "events.ndjson"]).ok();
+    let export = |arguments: &[&str]| {
+        home.run(&[&["export", "--format", "parquet"], arguments].concat())
+            .ok()
+    };
+    let said = export(&["--out", "offline/"]);
+    assert!(said.err.contains("18 events in 17 files in"), "{said:?}");
+    export(&["--kind", "MetricLogged", "--out", "offline.parquet"]);
+    export(&[
+        "--model",
+        "m",
+        "--since",
+        "2026-11-05",
+        "--to",
+        "2026-11-08",
+        "--out",
+        "some/",
+    ]);
+    let server = Server::start(&home, &[]);
+    export(&["--out", "online/"]);
+    export(&[
+        "--kind",
+        "MetricLogged",
+        "--url",
+        &server.url,
+        "--out",
+        "online.parquet",
+    ]);
+    server.stop();
+    // From Parquet instead of segments.
+    home.run(&["compact"]).ok();
+    export(&["--out", "cold/"]);
+
+    let names = super::sorted_names(&home.path("offline"));
+    assert_eq!(names.len(), 17);
+    for directory in ["online", "cold"] {
+        assert_eq!(super::sorted_names(&home.path(directory)), names);
+        for name in &names {
+            let kind = name.strip_suffix(".parquet").unwrap().parse().unwrap();
+            assert_eq!(
+                rows(&home, &format!("{directory}/{name}"), kind),
+                rows(&home, &format!("offline/{name}"), kind)
+            );
+        }
+    }
+    let metrics = rows(&home, "offline.parquet", Kind::MetricLogged);
+    assert_eq!(metrics.num_rows(), 2);
+    assert_eq!(rows(&home, "online.parquet", Kind::MetricLogged), metrics);
+    assert_eq!(
+        super::sorted_names(&home.path("some")),
+        ["RunStarted.parquet"],
+        "what names the model and happened then"
+    );
+    let log = |path: &str| {
+        let file = ParquetFile::open(&LocalStorage, &home.path(path)).unwrap();
+        (file.log().unwrap(), file.content_sum().unwrap().bytes > 0)
+    };
+    assert_eq!(log("offline.parquet"), log("online.parquet"));
+    // Standard output takes it as well.
+    let mut piped = home.command(&["export", "--format", "parquet", "--kind", "MetricLogged"]);
+    let piped = piped.output().unwrap();
+    home.write("piped.parquet", &piped.stdout);
+    assert_eq!(rows(&home, "piped.parquet", Kind::MetricLogged), metrics);
+    // No event is an empty table, which has its columns.
+    export(&[
+        "--kind",
+        "MetricLogged",
+        "--run",
+        "none",
+        "--out",
+        "empty.parquet",
+    ]);
+    assert_eq!(
+        rows(&home, "empty.parquet", Kind::MetricLogged).num_rows(),
+        0
+    );
+}
+
+#[test]
+fn the_log_as_it_was() {
+    let home = Home::new();
+    home.write("events.ndjson", ndjson(&everything()));
+    home.write("late.ndjson", ndjson(&everything()[7..10]));
+    home.run(&["import", "events.ndjson"]).ok();
+    // The events of the second call happened before the first was taken.
+    home.run(&["import", "late.ndjson"]).ok();
+    let events = home.events();
+    let taken = |offset: usize| events[offset]["append_time"].as_str().unwrap().to_owned();
+    assert_ne!(taken(17), taken(18));
+    let untils = [
+        ("0".to_owned(), 0),
+        ("5".to_owned(), 5),
+        ("21".to_owned(), 21),
+        ("999999".to_owned(), 21),
+        (taken(17), 18),
+        (taken(20), 21),
+        ("2020-01-01".to_owned(), 0),
+        ("0s".to_owned(), 21),
+    ];
+    let check = || {
+        for (until, count) in &untils {
+            let lines = home.run(&["export", "--until", until]).ok().out;
+            let found: Vec<_> = parse_lines(&lines);
+            assert_eq!(found, events[..*count], "{until}");
+            let csv = [
+                "export",
+                "--kind",
+                "MetricLogged",
+                "--format",
+                "csv",
+                "--until",
+                until,
+            ];
+            let csv = home.run(&csv).ok().out;
+            let metrics = events[..*count]
+                .iter()
+                .filter(|event| event["type"] == "MetricLogged");
+            assert_eq!(csv.lines().count(), 1 + metrics.count(), "{until}");
+        }
+        let dated = [
+            "export",
+            "--until",
+            "18",
+            "--since",
+            "2026-11-08",
+            "--to",
+            "2026-11-10",
+        ];
+        assert_eq!(parse_lines(&home.run(&dated).ok().out), events[7..9]);
+    };
+    check();
+    let server = Server::start(&home, &[]);
+    check();
+    server.stop();
+    home.run(&["compact"]).ok();
+    check();
+}
+
+#[test]
+fn a_directory_of_tables_appears_whole_or_not_at_all() {
+    let home = Home::new();
+    home.write("events.ndjson", ndjson(&everything()));
+    home.run(&["import", "events.ndjson"]).ok();
+    for (arguments, said) in [
+        (&["--format", "parquet"][..], "--kind"),
+        (
+            &["--format", "parquet", "--out", "file.parquet"],
+            "--out DIR/",
+        ),
+        (&["--format", "ndjson", "--out", "d/"], "name a file"),
+        (
+            &["--format", "parquet", "--out", "modelog-data"],
+            "is not empty",
+        ),
+        (&["--until", "tomorrow"], "an offset"),
+    ] {
+        home.run(&[&["export"], arguments].concat())
+            .fails(super::USAGE, &[said]);
+    }
+    let refused = [
+        "export",
+        "--format",
+        "parquet",
+        "--out",
+        "d/",
+        "--url",
+        "http://127.0.0.1:1",
+    ];
+    home.run(&refused).fails(UNAVAILABLE, &[]);
+    home.run(&["export", "--format", "parquet", "--out", "none/d/"])
+        .fails(super::IO, &["none/d"]);
+    assert_eq!(
+        super::sorted_names(home.0.path()),
+        ["events.ndjson", "modelog-data"],
+        "nothing is left over"
+    );
+    // A directory that is there is used while it is empty.
+    std::fs::create_dir(home.path("d")).unwrap();
+    home.run(&["export", "--format", "csv", "--out", "d"]).ok();
+    let names = super::sorted_names(&home.path("d"));
+    assert!(names.len() == 17 && names[0].ends_with(".csv"), "{names:?}");
+    home.run(&["export", "--format", "csv", "--out", "d"])
+        .fails(super::USAGE, &["is not empty"]);
+    // A disk without room is told as such.
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut export = home.command(&["export", "--format", "parquet", "--kind", "MetricLogged"]);
+    super::finish(export.stdout(full).spawn().unwrap()).fails(super::IO, &["No space left"]);
 }
 
 #[test]

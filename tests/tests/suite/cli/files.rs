@@ -10,11 +10,12 @@ fn with_log(bytes: usize) -> (Home, std::path::PathBuf) {
     let home = Home::new();
     home.write("events.ndjson", corpus(bytes));
     home.run(&["import", "events.ndjson"]).ok();
-    let segments = home
+    let log = home
         .run(&["log", "inspect", "--format", "json"])
         .ok()
         .json();
-    let path = segments[0]["path"].as_str().unwrap().to_owned();
+    assert_eq!(log["cold_end"], 0);
+    let path = log["segments"][0]["path"].as_str().unwrap().to_owned();
     let path = home.0.path().join(path);
     (home, path)
 }
@@ -65,15 +66,14 @@ fn a_flipped_bit_is_found_wherever_it_is() {
         let bit = (position % 8) as u32;
         flip(position, bit);
         let said = home.run(&["verify"]);
-        // Nothing proves the last frame: damaged, it looks like a write that was never finished.
-        let (code, word) = if position < closing {
-            (BAD_DATA, "corrupt")
-        } else {
-            (0, "torn")
-        };
-        assert_eq!(said.status.code(), Some(code), "byte {position}: {said:?}");
+        // The last frame too: closing in order records where the log ends.
+        assert_eq!(
+            said.status.code(),
+            Some(BAD_DATA),
+            "byte {position}: {said:?}"
+        );
         assert!(
-            said.out.contains(word) && said.out.contains(name),
+            said.out.contains("corrupt") && said.out.contains(name),
             "byte {position}: {said:?}"
         );
         flip(position, bit);
@@ -155,6 +155,119 @@ fn a_log_can_be_looked_into() {
         .fails(USAGE, &["neither a file nor a segment"]);
     home.run(&["log", "inspect", "events.ndjson"])
         .fails(BAD_DATA, &["events.ndjson"]);
+}
+
+/// A log whose events are in Parquet and in its segments.
+fn compacted(bytes: usize) -> (Home, u64) {
+    let (home, _) = with_log(bytes);
+    home.run(&["compact"]).ok();
+    let count = corpus(bytes).lines().count() as u64;
+    (home, count)
+}
+
+/// The Parquet file of the predictions.
+fn predictions(home: &Home) -> std::path::PathBuf {
+    let mut files = super::files_below(&home.path("modelog-data/parquet"));
+    files.retain(|file| file.starts_with("kind=PredictionLogged/"));
+    assert_eq!(files.len(), 1, "{files:?}");
+    home.path("modelog-data/parquet").join(files.remove(0))
+}
+
+#[test]
+fn parquet_files_are_verified_too() {
+    let (home, count) = compacted(300_000);
+    let verify = || home.run(&["verify", "--format", "json"]);
+    let sound = verify().ok().json();
+    let parquet = &sound["parquet"];
+    assert_eq!(
+        (&sound["cold_end"], &parquet["cold_end"], &parquet["log"]),
+        (&count.into(), &count.into(), &sound["log"])
+    );
+    // Predictions, their names, and where they came from.
+    assert!(parquet["files"].as_u64().unwrap() >= 3 && parquet["rows"].as_u64().unwrap() > count);
+    assert_eq!(parquet["compared"], count, "{sound}");
+    let said = home.run(&["verify"]).ok().out;
+    assert!(
+        said.starts_with("sound: ") && said.contains("Parquet file"),
+        "{said}"
+    );
+    let listed = home.run(&["log", "inspect"]).ok().out;
+    assert!(
+        listed.contains(&format!("everything before offset {count} is in Parquet")),
+        "{listed}"
+    );
+    let listed = home
+        .run(&["log", "inspect", "--format", "json"])
+        .ok()
+        .json();
+    assert_eq!(listed["cold_end"], count);
+
+    let path = predictions(&home);
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    let content = std::fs::read(&path).unwrap();
+    for position in [0, 4, content.len() / 2, content.len() - 1] {
+        let mut flipped = content.clone();
+        flipped[position] ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        let found = verify().fails(BAD_DATA, &[]).json();
+        assert_eq!(found["sound"], false);
+        let finding = &found["findings"][0];
+        assert!(
+            finding["severity"] == "corrupt" && finding["offset"].is_u64(),
+            "{found}"
+        );
+        let path = finding["path"].as_str().unwrap();
+        assert!(path.ends_with(&name), "{found}");
+        let said = home.run(&["verify"]).fails(BAD_DATA, &[]).out;
+        assert!(said.contains("damaged: ") && said.contains(&name), "{said}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let said = home.run(&["verify"]).fails(BAD_DATA, &[]).out;
+    assert!(said.contains("missing") && said.contains(&name), "{said}");
+    std::fs::write(&path, &content).unwrap();
+    // A stranger is told of, and is no damage.
+    std::fs::write(home.path("modelog-data/parquet/notes.parquet"), "mine").unwrap();
+    let strange = verify().ok().json();
+    assert_eq!(strange["findings"][0]["severity"], "notice", "{strange}");
+}
+
+#[test]
+fn verifying_works_beside_a_server_and_where_the_log_refuses_to_open() {
+    let (home, count) = compacted(300_000);
+    let server = super::Server::start(&home, &[]);
+    home.write("more.ndjson", corpus(30_000).replace("p-", "q-"));
+    home.run(&["import", "more.ndjson"]).ok();
+    let beside = home.run(&["verify", "--format", "json"]).ok().json();
+    assert_eq!(beside["parquet"]["cold_end"], count);
+    server.stop();
+    home.run(&["compact"]).ok();
+    // Without its manifest a log is not opened; both parts are looked at all the same.
+    let manifest = home.path("modelog-data/log/MANIFEST");
+    let content = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, vec![7; content.len()]).unwrap();
+    home.run(&["export"]).fails(BAD_DATA, &["MANIFEST"]);
+    let found = home
+        .run(&["verify", "--format", "json"])
+        .fails(BAD_DATA, &[])
+        .json();
+    assert!(
+        found["parquet"]["cold_end"].as_u64().unwrap() > count,
+        "{found}"
+    );
+    let finding = &found["findings"][0];
+    assert!(
+        finding["path"].as_str().unwrap().ends_with("MANIFEST"),
+        "{found}"
+    );
+    std::fs::remove_file(&manifest).unwrap();
+    let said = home.run(&["verify"]).fails(BAD_DATA, &[]).out;
+    assert!(said.contains("the log is missing"), "{said}");
+    std::fs::write(&manifest, &content).unwrap();
+    home.run(&["verify"]).ok();
+    // A manifest of the Parquet files that is gone is missed.
+    std::fs::remove_file(home.path("modelog-data/parquet/_manifest.json")).unwrap();
+    let said = home.run(&["verify"]).fails(BAD_DATA, &[]).out;
+    assert!(said.contains("_manifest.json"), "{said}");
 }
 
 #[test]
