@@ -60,6 +60,11 @@ pub(super) fn copy_prefix(
     target.sync_data().map_err(LogError::io("syncing", to))
 }
 
+/// The name under which [`write_whole`] begins.
+pub(super) fn temporary_name(name: &str) -> String {
+    format!(".{name}.tmp")
+}
+
 /// Writes a small file whole: under another name first.
 pub(super) fn write_whole(
     storage: &dyn Storage,
@@ -67,7 +72,7 @@ pub(super) fn write_whole(
     name: &str,
     bytes: &[u8],
 ) -> Result<(), LogError> {
-    let (path, temporary) = (directory.join(name), directory.join(format!(".{name}.tmp")));
+    let (path, temporary) = (directory.join(name), directory.join(temporary_name(name)));
     remove_if_there(storage, &temporary)?;
     let file = storage
         .create(&temporary)
@@ -93,6 +98,34 @@ pub(super) fn read_whole(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>, 
     let mut bytes = vec![0; len as usize];
     read_exact(&*file, &mut bytes, 0).map_err(LogError::io("reading", path))?;
     Ok(bytes)
+}
+
+/// Makes the names in a directory durable, and its own and those of the directories above it: nothing in it would outlive
+/// a crash otherwise.
+pub(super) fn sync_names(storage: &dyn Storage, directory: &Path) -> Result<(), LogError> {
+    for at in directory.ancestors() {
+        let at = match at.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => at,
+        };
+        match storage.sync_dir(at) {
+            // Above are directories of others, which may not be ours to open.
+            Err(error)
+                if at != directory
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::ReadOnlyFilesystem
+                            | io::ErrorKind::InvalidInput
+                            | io::ErrorKind::Unsupported
+                    ) =>
+            {
+                break;
+            }
+            outcome => outcome.map_err(LogError::io("syncing", at))?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), LogError> {

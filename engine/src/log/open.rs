@@ -20,7 +20,7 @@
 //! O2. Until the manifest is written nothing has changed: recovery can be interrupted anywhere and run again.
 //! O3. Nothing is changed at all where the log is corrupt.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
@@ -28,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::ahead::Ahead;
 use super::append_clock::AppendClock;
+use super::copy::sync_names;
 use super::counts::space_wanted;
 use super::frame::{BLOCK_BYTES, FrameKind, Header, Place, Prefix, SCHEMA_VERSION, body_sum};
 use super::manifest::{Contents, Epoch, Manifest};
@@ -132,36 +133,9 @@ fn open_manifest(parts: &Parts, data: &Path, directory: &Path) -> Result<Manifes
         segments: Vec::new(),
         cold_end: Offset::ZERO,
     };
+    // Once there is a manifest, its directories are durable.
     sync_names(storage, data)?;
     Manifest::create(storage, directory, contents)
-}
-
-/// Makes the names of a new log's directories durable: nothing in them would outlive a crash otherwise. Once there is a
-/// manifest they are.
-fn sync_names(storage: &dyn Storage, data: &Path) -> Result<(), LogError> {
-    for directory in data.ancestors() {
-        let directory = match directory.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => directory,
-        };
-        match storage.sync_dir(directory) {
-            // Above are directories of others, which may not be ours to open.
-            Err(error)
-                if directory != data
-                    && matches!(
-                        error.kind(),
-                        ErrorKind::PermissionDenied
-                            | ErrorKind::ReadOnlyFilesystem
-                            | ErrorKind::InvalidInput
-                            | ErrorKind::Unsupported
-                    ) =>
-            {
-                break;
-            }
-            outcome => outcome.map_err(LogError::io("syncing", directory))?,
-        }
-    }
-    Ok(())
 }
 
 /// Whether a snapshot is of this log, and of history that still is.

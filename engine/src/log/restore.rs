@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::copy::{
-    Straddling, bring, copy_prefix, is_dir, list, remove_if_there, remove_tree, walk, write_whole,
+    Straddling, bring, copy_prefix, is_dir, list, remove_if_there, remove_tree, sync_names,
+    temporary_name, walk, write_whole,
 };
 use super::frame::{
     Body, EncodedRows, FrameKind, HEADER_BYTES, Header, Place, Prefix, body_sum, decode_body,
@@ -89,9 +90,11 @@ impl Restore {
             .exists(&data.join(MARK))
             .map_err(LogError::io("looking for", data.join(MARK)))?;
         let lock_path = data.join("LOCK");
+        // Before the mark there is nothing but these.
+        let first = [lock_path.clone(), data.join(temporary_name(MARK))];
         let others = list(&*storage, data)?
             .into_iter()
-            .filter(|path| *path != lock_path);
+            .filter(|path| !first.contains(path));
         if !interrupted && others.count() > 0 {
             return Err(LogError::NotEmpty {
                 path: data.to_path_buf(),
@@ -144,21 +147,11 @@ impl Restore {
     /// # Errors
     /// That this cannot be made durable.
     pub fn finish(self) -> Result<(), LogError> {
-        let sync = |path: &Path| {
-            self.storage
-                .sync_dir(path)
-                .map_err(LogError::io("syncing", path))
-        };
-        sync(&self.data)?;
-        if let Some(parent) = self
-            .data
-            .parent()
-            .filter(|parent| parent.components().count() > 0)
-        {
-            sync(parent)?;
-        }
+        sync_names(&*self.storage, &self.data)?;
         remove_if_there(&*self.storage, &self.data.join(MARK))?;
-        sync(&self.data)
+        self.storage
+            .sync_dir(&self.data)
+            .map_err(LogError::io("syncing", &self.data))
     }
 }
 
