@@ -90,7 +90,7 @@ impl Open {
     /// Opens a file that has rows.
     fn new(file: &HistoryFile) -> Result<Option<Self>, FileError> {
         let mut stream = ParquetFile::open(&LocalStorage, &file.path)?.events(file.kind)?;
-        let Some(rows) = stream.next()? else {
+        let Some(rows) = stream.next_rows()? else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -144,7 +144,7 @@ impl Open {
         if self.at < self.rows.num_rows() {
             return Ok(true);
         }
-        let Some(rows) = self.stream.next()? else {
+        let Some(rows) = self.stream.next_rows()? else {
             return Ok(false);
         };
         (self.rows, self.at) = (Arc::new(rows), 0);

@@ -79,7 +79,7 @@ impl EventRows {
     ///
     /// # Errors
     /// [`FileError`] if they cannot be read, or a column that must have a value in every row has none.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>, FileError> {
+    pub fn next_rows(&mut self) -> Result<Option<RecordBatch>, FileError> {
         let Some(found) = self.stream.next()? else {
             return Ok(None);
         };

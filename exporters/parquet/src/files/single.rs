@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(file.offsets(), Some((Offset(0), Offset(11))));
         let mut rows = file.events(Kind::MetricLogged).unwrap();
         let mut read = Vec::new();
-        while let Some(batch) = rows.next().unwrap() {
+        while let Some(batch) = rows.next_rows().unwrap() {
             read.push(batch);
         }
         let read = arrow_select::concat::concat_batches(&pieces[0].schema(), &read).unwrap();

@@ -113,7 +113,7 @@ fn int(column: Option<&Int64Array>, row: usize) -> Option<i64> {
         .map(|column| column.value(row))
 }
 
-fn text<'a>(column: Option<&'a StringArray>, row: usize) -> Option<&'a str> {
+fn text(column: Option<&StringArray>, row: usize) -> Option<&str> {
     column
         .filter(|column| column.is_valid(row))
         .map(|column| column.value(row))

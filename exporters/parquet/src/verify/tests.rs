@@ -160,7 +160,7 @@ fn the_decoder_survives_any_flipped_bit() {
     let read = || -> Result<usize, FileError> {
         let mut rows = ParquetFile::open(&*written.storage, &path)?.events(Kind::EventLogged)?;
         let mut count = 0;
-        while let Some(more) = rows.next()? {
+        while let Some(more) = rows.next_rows()? {
             count += more.num_rows();
         }
         Ok(count)
@@ -239,7 +239,7 @@ fn what_else_lies_there_is_noticed() {
         fs::write(path, "x").unwrap();
     }
     let foreign = write_of(
-        modelog_engine::LogId(uuid::Uuid::from_u128(1)),
+        LogId(uuid::Uuid::from_u128(1)),
         &history(1),
         &mut Dice::new(1),
         ONCE,
@@ -378,7 +378,7 @@ fn a_damaged_manifest_is_a_finding_and_a_missing_one_too_if_there_should_be_one(
 }
 
 /// A log with segments, and the batches they hold.
-fn log(data: &Path) -> (modelog_engine::LogId, Vec<LoggedBatch>) {
+fn log(data: &Path) -> (LogId, Vec<LoggedBatch>) {
     let engine = Engine::open(Config::new(data)).unwrap();
     for (number, batch) in history(12).into_iter().enumerate() {
         let mut events: Vec<_> = batch
