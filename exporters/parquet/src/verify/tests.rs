@@ -496,3 +496,83 @@ fn files_agree_with_segments_or_the_difference_is_told() {
             .contains("the segments those of")
     );
 }
+
+#[test]
+fn times_that_go_back_are_found() {
+    let batch = |number: u64, kind: Kind, micros: i64| {
+        let time = Timestamp::from_micros(1_795_366_800_000_000 + micros);
+        let mut builder = EventBatchBuilder::new();
+        testing::event(&mut builder, kind, time, &mut Dice::new(number));
+        builder.finish().into_logged(Offset(number), time)
+    };
+    // Within a kind, and between kinds.
+    for kinds in [
+        [Kind::MetricLogged; 3],
+        [Kind::MetricLogged, Kind::RunStarted, Kind::MetricLogged],
+    ] {
+        let batches: Vec<_> = [(0, 5), (1, 9), (2, 7)]
+            .into_iter()
+            .zip(kinds)
+            .map(|((number, micros), kind)| batch(number, kind, micros))
+            .collect();
+        let mut written = simulate(&batches, &mut Dice::new(1), ONCE);
+        for file in &mut written.manifest.files {
+            file.max_append_time = batches[1].append_time;
+        }
+        let path = written.path();
+        written.manifest.store(&*written.storage, path).unwrap();
+        let found = verified(&written);
+        let [(offset, what)] = said(&found)[..] else {
+            panic!("{kinds:?}: {:?}", said(&found))
+        };
+        assert_eq!(offset, Some(2));
+        assert!(what.contains("was appended at"), "{what}");
+        let error = read_all(&written).unwrap_err();
+        assert!(error.to_string().contains("appended"), "{error}");
+    }
+}
+
+fn read_all(written: &Directory) -> Result<(), modelog_engine::LogError> {
+    let cold = written.store().cold();
+    let mut next = Offset::ZERO;
+    while next < cold.end() {
+        next = cold.read(next, 1)?.last().unwrap().end();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_that_promises_more_rows_is_found() {
+    let written = simulate(&history(3), &mut Dice::new(5), ONCE);
+    let kind = FileKind::Events(Kind::PredictionLogged);
+    let mut manifest = written.manifest.clone();
+    manifest.cold_end = Offset(31);
+    let at = manifest
+        .files
+        .iter()
+        .position(|file| file.kind == kind)
+        .unwrap();
+    let entry = &mut manifest.files[at];
+    let name = FileName {
+        end: Offset(31),
+        ..FileName::parse(Path::new(&entry.path)).unwrap()
+    };
+    let from = entry.locate(written.path());
+    written
+        .storage
+        .rename(&from, &written.path().join(name.path()))
+        .unwrap();
+    (entry.path, entry.end) = (name.text(), name.end);
+    manifest.store(&*written.storage, written.path()).unwrap();
+    let found = verified(&written);
+    let [(offset, what)] = said(&found)[..] else {
+        panic!("{:?}", said(&found))
+    };
+    assert_eq!(offset, Some(0));
+    assert!(what.contains("its footer says events 0 to 29"), "{what}");
+    let error = read_all(&written).unwrap_err().to_string();
+    assert!(
+        error.contains("its rows end at 30, its name says 31"),
+        "{error}"
+    );
+}
