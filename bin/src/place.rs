@@ -126,24 +126,28 @@ pub(crate) async fn open_whole(settings: &Settings) -> Result<Opened> {
     tokio::task::spawn_blocking(open).await?
 }
 
+/// Refuses a directory whose restore was not finished.
+///
+/// # Errors
+/// That it is one, or the disk's own.
+pub(crate) fn must_be_restored(data: &Path) -> Result<()> {
+    if !is_there(data, RESTORING)? {
+        return Ok(());
+    }
+    Err(LogError::Restoring {
+        path: data.to_owned(),
+    }
+    .into())
+}
+
 /// Refuses a directory without a log, so that a misspelt path does not become a new one.
 ///
 /// # Errors
 /// That there is no log, that it is half restored, or the disk's own.
 pub(crate) fn must_exist(data: &Path) -> Result<()> {
-    let exists = |name: &str| {
-        let path = data.join(name);
-        path.try_exists()
-            .with_context(|| format!("{} cannot be looked at", data.display()))
-    };
     // The log's manifest comes last: there is hardly ever one yet.
-    if exists(RESTORING)? {
-        return Err(LogError::Restoring {
-            path: data.to_owned(),
-        }
-        .into());
-    }
-    if exists("log/MANIFEST")? {
+    must_be_restored(data)?;
+    if is_there(data, "log/MANIFEST")? {
         return Ok(());
     }
     Err(Failed::new(
@@ -154,4 +158,10 @@ pub(crate) fn must_exist(data: &Path) -> Result<()> {
         ),
     )
     .into())
+}
+
+fn is_there(data: &Path, name: &str) -> Result<bool> {
+    let path = data.join(name);
+    path.try_exists()
+        .with_context(|| format!("{} cannot be looked at", data.display()))
 }

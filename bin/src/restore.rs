@@ -345,7 +345,7 @@ impl Job {
                     std::fs::remove_file(path)?;
                 }
             }
-            if !within(&self.parquet.path, &self.data) {
+            if !within(&self.parquet.path, &self.data) && self.parquet.path.exists() {
                 std::fs::remove_dir_all(&self.parquet.path)?;
             }
             std::fs::remove_file(&marker)?;

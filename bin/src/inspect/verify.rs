@@ -50,6 +50,7 @@ struct Report {
 /// # Errors
 /// If the directory cannot be read at all; damage is what it prints.
 pub(crate) fn verify(settings: &Settings, args: &VerifyArgs) -> Result<ExitCode> {
+    place::must_be_restored(&settings.data)?;
     let parquet = parquet_of(settings);
     if !parquet.join(MANIFEST).exists() {
         place::must_exist(&settings.data)?;

@@ -248,6 +248,38 @@ fn wrong_sources_and_targets_are_told_what_to_do() {
 }
 
 #[test]
+fn parquet_may_lie_elsewhere() {
+    let home = with_history();
+    let all = home.events();
+    home.run(&["backup", "backups"]).ok();
+    home.write(
+        "far.toml",
+        format!("[parquet]\npath = {:?}\n", home.path("far")),
+    );
+    let far = ["--config", "far.toml", "--data", "restored"];
+    // What fails leaves nothing, there either.
+    home.run(&[&["restore", "backups", "--until", "8000"][..], &far].concat())
+        .fails(USAGE, &["8000"]);
+    assert!(!home.path("far").exists() && !home.path("restored").exists());
+    home.run(&[&["restore", "backups"][..], &far].concat()).ok();
+    assert!(!home.path("restored/parquet").exists());
+    let restored = home.run(&[&["export"][..], &far].concat()).ok();
+    assert_eq!(parse_lines(&restored.out), all);
+    // A second log does not get into the same place.
+    home.run(&[
+        "restore", "backups", "--config", "far.toml", "--data", "second",
+    ])
+    .fails(USAGE, &["far", "parquet.path"]);
+    assert!(!home.path("second").exists());
+    // From such a directory there is a way through a backup.
+    home.run(&["restore", "restored", "--data", "third"])
+        .fails(BAD_DATA, &["parquet.path", "make a backup"]);
+    assert!(!home.path("third").exists());
+    home.run(&[&["backup", "more"][..], &far].concat()).ok();
+    assert_eq!(events_of(&home, "more", "third"), all);
+}
+
+#[test]
 fn damage_in_a_backup_is_not_restored() {
     let home = with_history();
     let made = home
