@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use modelog_engine::LocalStorage;
+use modelog_parquet::files::ParquetFile;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -32,6 +34,15 @@ fn the_demo_compares_two_trained_versions_and_its_commands_run_as_printed() {
     let csv = std::fs::read_to_string(home.path().join("predictions.csv")).unwrap();
     assert_eq!(csv.lines().count() as u64, 1 + 2 * TEST_IMAGES);
     shell(home.path(), command("every byte of the log"));
+    // The line for DuckDB is run where DuckDB is; that what it reads is complete is seen here.
+    let history = command("the history is Parquet, in modelog-demo/parquet");
+    assert!(history.starts_with("  duckdb -c \""), "{history}");
+    let glob = "read_parquet('modelog-demo/parquet/kind=PredictionLogged/*/*.parquet', hive_partitioning = true)";
+    assert!(history.contains(glob), "{history}");
+    assert_eq!(
+        predictions_in(&home.path().join("modelog-demo")),
+        2 * TEST_IMAGES
+    );
 
     let mut server = Running::start(home.path(), command("the API again"));
     server.wait_for(&format!("http://{listen}/readyz"));
@@ -111,6 +122,13 @@ fn a_second_demo_adds_to_the_first_and_serves_until_it_is_told_to_stop() {
     );
     let compare = find(&commands, "which version is better");
     check_comparison(&json(&shell(home.path(), compare)), 1);
+    // The history of both is complete, also while the demo goes on serving.
+    let history = find(&commands, "the history is Parquet");
+    assert!(history.contains("'it''s mine/parquet/"), "{history}");
+    assert_eq!(
+        predictions_in(&home.path().join("it's mine")),
+        4 * TEST_IMAGES
+    );
     // Without its start, it covers the first demo too.
     let (all, _) = compare.split_once("&since=").unwrap();
     check_comparison(&json(&shell(home.path(), &format!("{all}'"))), 2);
@@ -217,6 +235,16 @@ fn shell(home: &Path, command: &str) -> String {
         .unwrap();
     assert!(output.status.success(), "{command}\n{output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// How many predictions are in the Parquet files of a data directory.
+fn predictions_in(data: &Path) -> u64 {
+    let days = std::fs::read_dir(data.join("parquet/kind=PredictionLogged")).unwrap();
+    let files = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
+    files
+        .map(|file| ParquetFile::open(&LocalStorage, &file.unwrap().path()).unwrap())
+        .map(|file| file.rows())
+        .sum()
 }
 
 /// What is meant to be read, not copied, fits an old terminal.

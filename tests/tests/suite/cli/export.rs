@@ -152,7 +152,7 @@ fn rows(home: &Home, path: &str, kind: Kind) -> RecordBatch {
     let file = ParquetFile::open(&LocalStorage, &home.path(path)).unwrap();
     let mut rows = file.events(kind).unwrap();
     let mut batches = Vec::new();
-    while let Some(batch) = rows.next().unwrap() {
+    while let Some(batch) = rows.next_rows().unwrap() {
         batches.push(batch);
     }
     arrow_select::concat::concat_batches(&schema::arrow_schema(kind), &batches).unwrap()

@@ -608,3 +608,28 @@ fn directories_without_history() {
     home.feed(&["import", "-"], b"PAR1....")
         .fails(BAD_DATA, &["Parquet can be read from files only"]);
 }
+
+#[test]
+fn what_a_restore_took_back_can_be_taken_in_again() {
+    let home = Home::new();
+    odd(&home);
+    home.run(&["export", "--format", "parquet", "--out", "history/"])
+        .ok();
+    let before = home.events();
+    let restore = ["restore", "modelog-data", "--until", "5", "--data", "cut"];
+    home.run(&restore).ok();
+    home.write(
+        "other.ndjson",
+        "{\"type\":\"EventLogged\",\"name\":\"another life\"}\n",
+    );
+    home.run(&["import", "--data", "cut", "other.ndjson"]).ok();
+    // The same log up to there, and other events behind: five of the eight are there, whatever stands in their places.
+    let into_cut = || imported(&home, &["--data", "cut", "history"]);
+    assert_eq!(into_cut(), (3, 5));
+    assert_eq!(into_cut(), (0, 8));
+    let after = events_of(&home, "cut");
+    assert_eq!(after[5]["name"], "another life");
+    let mut history = after;
+    history.remove(5);
+    assert_eq!(as_they_were(history), as_they_were(before));
+}
