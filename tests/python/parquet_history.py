@@ -1,7 +1,7 @@
 """A history with what makes questions about predictions hard, and the answers, worked out slowly and plainly.
 
-`events` are in log order. `answers` folds them as docs/events.md says, one event at a time, without any of the tools whose
-recipes it judges.
+`events` are in log order. `answers` folds them as docs/events.md says, one event at a time, without any of the tools
+whose recipes it judges.
 """
 
 import math
@@ -86,7 +86,14 @@ def metrics(draw: random.Random):
     for run, split in [("run-1", "train"), ("run-1", "val"), ("run-2", "train"), ("run-2", None)]:
         for step in range(20):
             value = draw.choice([math.exp(-step / 9) + draw.random() / 9, "NaN", "-Infinity"])
-            point = {"type": "MetricLogged", "run": run, "name": "loss", "value": value, "step": step, "time": some_time(draw)}
+            point = {
+                "type": "MetricLogged",
+                "run": run,
+                "name": "loss",
+                "value": value,
+                "step": step,
+                "time": some_time(draw),
+            }
             if split:
                 point["split"] = split
             if step % 5 == 0:
@@ -101,8 +108,23 @@ def metrics(draw: random.Random):
                 yield {**point, "time": point["time"] + 1}
         yield {"type": "MetricLogged", "run": run, "name": "Loss", "value": 1.0, "time": some_time(draw)}
     for step in range(5):
-        yield {"type": "MetricLogged", "model": "ranker", "version": "v2", "name": "loss", "value": 0.5, "step": step, "time": some_time(draw)}
-    yield {"type": "MetricLogged", "run": "run-1", "name": "loss", "value": 0.25, "split": "val", "time": some_time(draw)}
+        yield {
+            "type": "MetricLogged",
+            "model": "ranker",
+            "version": "v2",
+            "name": "loss",
+            "value": 0.5,
+            "step": step,
+            "time": some_time(draw),
+        }
+    yield {
+        "type": "MetricLogged",
+        "run": "run-1",
+        "name": "loss",
+        "value": 0.25,
+        "split": "val",
+        "time": some_time(draw),
+    }
 
 
 def number(value):
@@ -135,7 +157,8 @@ def merged(log: list[tuple[int, dict]]) -> list[dict]:
             continue
         name = event.get("prediction_id") or event.get("id") or str(offset)
         row = found.setdefault(
-            (event["model"], name), {"log_offset": offset, "time": event["time"], "complete": False, "prediction_id": name}
+            (event["model"], name),
+            {"log_offset": offset, "time": event["time"], "complete": False, "prediction_id": name},
         )
         row["complete"] |= event.get("part") != "request"
         for field in ["model", "version", "user_id", "predicted_class"]:
@@ -188,7 +211,9 @@ def answers(log: list[tuple[int, dict]]) -> dict[str, list[dict]]:
 def drift(complete: list[dict]) -> list[dict]:
     told: list[dict] = []
     first: dict[tuple, float] = {}
-    for (model, version, day), group in by([row for row in complete if finite(row.get("confidence"))], "model", "version", "day"):
+    for (model, version, day), group in by(
+        [row for row in complete if finite(row.get("confidence"))], "model", "version", "day"
+    ):
         confidence = mean(row["confidence"] for row in group)
         start = first.setdefault((model, version), confidence)
         told.append(
@@ -270,7 +295,16 @@ def curves(log: list[tuple[int, dict]]) -> list[dict]:
 
 
 def wrong(complete: list[dict]) -> list[dict]:
-    fields = ["model", "version", "prediction_id", "time", "predicted_class", "confidence", "true_class", "feedback_time"]
+    fields = [
+        "model",
+        "version",
+        "prediction_id",
+        "time",
+        "predicted_class",
+        "confidence",
+        "true_class",
+        "feedback_time",
+    ]
     told = [row for row in complete if row["correct"] is False]
     told.sort(key=lambda row: (row["time"], row["log_offset"]))
     return [{field: row.get(field) for field in fields} for row in told]

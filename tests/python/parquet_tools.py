@@ -2,7 +2,8 @@
 
     parquet_tools.py recipes TOOL        what the page's recipes answer, run as they are written
     parquet_tools.py read TOOL           every kind: the columns' types and all rows
-    parquet_tools.py prune TOOL KIND DAY rows of a kind and a day, and how many of how many files were read for them
+    parquet_tools.py prune TOOL KIND DAY…
+                                         for each day: its rows of a kind, and how many of how many files were read
 
 They expect `modelog-data` in the current directory and print JSON.
 """
@@ -32,7 +33,7 @@ def blocks(tool: str) -> list[str]:
 
 
 def plain(value):
-    """A value as JSON has it: times as microseconds since 1970, bytes as base64, numbers that are not finite as text."""
+    """A value as JSON has it: times as microseconds since 1970, bytes as base64, what is not finite as text."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, datetime):
@@ -151,22 +152,24 @@ READERS = {
 }
 
 
-def prune(tool: str, kind: str, day: str) -> dict:
-    count, of = {"DuckDB": prune_duckdb, "Polars": prune_polars, "pyarrow": prune_pyarrow, "Spark": prune_spark}[tool](
-        kind, day
-    )
-    return {"rows": count, "files": of}
+def prune(tool: str, kind: str, *days: str) -> dict:
+    told = {}
+    for day in days:
+        count, files = PRUNERS[tool](kind, day)
+        told[day] = {"rows": count, "files": files}
+    return told
 
 
 def prune_duckdb(kind: str, day: str):
     import duckdb
 
     # What no statistics answer.
-    query = f"SELECT count(DISTINCT log_offset) FROM read_parquet('{glob_of(kind)}', hive_partitioning = true) WHERE date = DATE '{day}'"
+    files = f"read_parquet('{glob_of(kind)}', hive_partitioning = true)"
+    query = f"SELECT count(DISTINCT log_offset) FROM {files} WHERE date = DATE '{day}'"
     ((_, plan),) = duckdb.sql(f"EXPLAIN (ANALYZE, FORMAT json) {query}").fetchall()
-    (files,) = re.findall(r'"Scanning Files": "(\d+/\d+)"', plan)
+    (of,) = re.findall(r'"Scanning Files": "(\d+/\d+)"', plan)
     ((count,),) = duckdb.sql(query).fetchall()
-    return count, files
+    return count, of
 
 
 def prune_polars(kind: str, day: str):
@@ -194,7 +197,9 @@ def prune_pyarrow(kind: str, day: str):
 
     dataset = ds.dataset(PARQUET / f"kind={kind}", partitioning="hive")
     one = ds.field("date") == day
-    return dataset.count_rows(filter=one), f"{len(list(dataset.get_fragments(one)))}/{len(list(dataset.get_fragments()))}"
+    return dataset.count_rows(
+        filter=one
+    ), f"{len(list(dataset.get_fragments(one)))}/{len(list(dataset.get_fragments()))}"
 
 
 def prune_spark(kind: str, day: str):
@@ -209,6 +214,8 @@ def prune_spark(kind: str, day: str):
     leaf = execution.executedPlan().collectLeaves().head()
     return count, f"{leaf.metrics().get('numFiles').get().value()}/{len(frame.inputFiles())}"
 
+
+PRUNERS = {"DuckDB": prune_duckdb, "Polars": prune_polars, "pyarrow": prune_pyarrow, "Spark": prune_spark}
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
