@@ -6,5 +6,6 @@
 mod support;
 
 mod compacting;
+mod copies;
 mod glob;
 mod place;

@@ -1,6 +1,7 @@
 //! A log with its Parquet files on a simulated disk.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +16,19 @@ pub(crate) fn parquet() -> PathBuf {
     data().join("parquet")
 }
 
-fn log_config() -> Config {
-    let mut config = config();
+fn log_config(directory: &Path) -> Config {
+    let mut config = Config {
+        path: directory.to_path_buf(),
+        ..config()
+    };
     config.log.keep_segments = Duration::ZERO;
     config
 }
 
 /// Small files, small row groups; nothing is closed by time unless the clock is moved.
-fn parquet_config() -> ParquetConfig {
+fn parquet_config(path: PathBuf) -> ParquetConfig {
     ParquetConfig {
-        path: parquet(),
+        path,
         target_file_bytes: 64 << 10,
         max_delay: Duration::from_secs(36 * 3600),
         pending_bytes: 24 << 10,
@@ -43,22 +47,48 @@ pub(crate) struct Place {
 
 impl Place {
     /// Opens both; nothing is compacted yet.
-    pub(crate) fn open(disk: &SimStorage) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn open(disk: &SimStorage) -> Result<Self, Box<dyn Error>> {
         Self::open_at(disk, HandClock::new())
     }
 
     pub(crate) fn open_at(
         disk: &SimStorage,
         clock: Arc<HandClock>,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+    ) -> Result<Self, Box<dyn Error>> {
+        Self::new(disk, clock, &data())
+    }
+
+    /// Opens those in another directory.
+    pub(crate) fn open_in(disk: &SimStorage, directory: &Path) -> Result<Self, Box<dyn Error>> {
+        Self::new(disk, HandClock::new(), directory)
+    }
+
+    /// The Parquet files alone.
+    pub(crate) fn store_at(
+        disk: &SimStorage,
+        directory: &Path,
+    ) -> Result<ParquetStore, ParquetError> {
+        ParquetStore::open(
+            parquet_config(directory.into()),
+            disk.storage(),
+            HandClock::new(),
+        )
+    }
+
+    fn new(
+        disk: &SimStorage,
+        clock: Arc<HandClock>,
+        directory: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
         let door: Arc<dyn Clock> = Arc::<HandClock>::clone(&clock);
-        let store = ParquetStore::open(parquet_config(), disk.storage(), Arc::clone(&door))?;
+        let files = parquet_config(directory.join("parquet"));
+        let store = ParquetStore::open(files, disk.storage(), Arc::clone(&door))?;
         let foundations = Foundations {
             cold: Some(store.cold()),
             clock: door,
             ..foundations(disk)
         };
-        let engine = Engine::open_on(log_config(), foundations)?;
+        let engine = Engine::open_on(log_config(directory), foundations)?;
         Ok(Self {
             engine,
             store,
