@@ -1,4 +1,4 @@
-"""The real program, killed while it writes Parquet and deletes segments: every acknowledged event once, wherever it is asked for."""
+"""The real program, killed while history moves to Parquet: every acknowledged event once, wherever it is asked for."""
 
 import json
 import random
