@@ -29,6 +29,8 @@ use crate::store::{self, Shared};
 const NICENESS: i32 = 10;
 /// How often segments are looked at that the cold tier holds.
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
+/// For how long nothing may be handed over, while there is something, before nobody waits for it any more.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What is asked of the thread.
 #[derive(Debug)]
@@ -52,10 +54,21 @@ pub(crate) struct Worker {
     failures: mpsc::UnboundedSender<ProjectionError>,
     lock: Option<LockGuard>,
     state: State,
-    /// Who waits for files to be closed, and how much of the log must have been taken in before.
-    flushes: Vec<(Offset, oneshot::Sender<Result<Offset, ParquetError>>)>,
+    flushes: Vec<Flush>,
+    /// When something was last handed over.
+    heard: Duration,
     /// When segments were last looked at.
     retired: Option<Duration>,
+}
+
+/// Somebody who waits for files to be closed.
+#[derive(Debug)]
+struct Flush {
+    /// How much of the log must have been taken in before.
+    wanted: Offset,
+    /// Since when, by the monotonic clock.
+    since: Duration,
+    reply: oneshot::Sender<Result<Offset, ParquetError>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +95,7 @@ impl Worker {
             lock: None,
             state: State::New,
             flushes: Vec::new(),
+            heard: Duration::ZERO,
             retired: None,
         }
     }
@@ -93,12 +107,15 @@ impl Worker {
             match self.commands.recv_timeout(self.shared.config.check_every) {
                 Ok(Command::Open(reply)) => {
                     let opened = self.open();
+                    self.heard = self.shared.clock.monotonic();
                     // Whoever asked may be gone; the state is the same.
                     let _ = reply.send(opened);
                 }
                 Ok(Command::Take(batches, reply)) => {
                     let taken = self.take(&batches);
                     drop(batches);
+                    self.heard = self.shared.clock.monotonic();
+                    self.show();
                     let _ = reply.send(taken);
                 }
                 Ok(Command::Flush(reply)) => self.ask_flush(reply),
@@ -199,7 +216,11 @@ impl Worker {
             State::Failed(reason) => {
                 let _ = reply.send(Err(not_running(reason)));
             }
-            State::New | State::Working(_) => self.flushes.push((self.handle.tail(), reply)),
+            State::New | State::Working(_) => self.flushes.push(Flush {
+                wanted: self.handle.tail(),
+                since: self.shared.clock.monotonic(),
+                reply,
+            }),
         }
     }
 
@@ -228,12 +249,22 @@ impl Worker {
             return Ok(());
         };
         let taken = intake.taken();
-        if !self.flushes.iter().any(|(wanted, _)| *wanted <= taken) {
+        let (now, heard) = (self.shared.clock.monotonic(), self.heard);
+        let in_vain = |flush: &mut Flush| {
+            let silence = now.saturating_sub(flush.since.max(heard));
+            flush.wanted > taken && silence > SILENCE_MAX
+        };
+        for flush in self.flushes.extract_if(.., in_vain) {
+            let reason = "the log hands nothing over: look at the state of the projection";
+            let _ = flush.reply.send(Err(not_running(reason)));
+        }
+        if !self.flushes.iter().any(|flush| flush.wanted <= taken) {
             return Ok(());
         }
         let cold_end = intake.close_all(&self.handle)?;
-        for (_, reply) in self.flushes.extract_if(.., |(wanted, _)| *wanted <= taken) {
-            let _ = reply.send(Ok(cold_end));
+        self.show();
+        for flush in self.flushes.extract_if(.., |flush| flush.wanted <= taken) {
+            let _ = flush.reply.send(Ok(cold_end));
         }
         Ok(())
     }
@@ -258,8 +289,8 @@ impl Worker {
     fn fail(&mut self, error: ParquetError) -> ProjectionError {
         let reason = chain(&error);
         self.shared.progress().last_error = Some(reason.clone());
-        for (_, reply) in self.flushes.drain(..) {
-            let _ = reply.send(Err(not_running(&reason)));
+        for flush in self.flushes.drain(..) {
+            let _ = flush.reply.send(Err(not_running(&reason)));
         }
         if let State::Working(intake) = std::mem::replace(&mut self.state, State::Failed(reason)) {
             intake.abandon();
