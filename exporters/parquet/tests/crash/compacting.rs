@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use modelog_engine::event::Event;
 use modelog_engine::inspect::SegmentReader;
-use modelog_engine::sim::{Crash, History, SimStorage};
+use modelog_engine::sim::{Crash, Fault, History, SimStorage};
 use modelog_parquet::verify::verify;
 
 use crate::glob;
@@ -219,4 +219,99 @@ fn a_crash_while_what_a_crash_left_is_gone_on_with_is_no_worse() {
             }
         }
     }
+}
+
+/// The same life on a disk that fails once: what can go on goes on, until the log takes no more. Answers how many calls
+/// were acknowledged, and how many may be there.
+fn live_with_a_failure(disk: &SimStorage, expected: &Expected) -> (usize, usize) {
+    let (mut acknowledged, mut submitted) = (0, 0);
+    let Ok(place) = Place::open(disk) else {
+        return (0, 0);
+    };
+    let place = place.compacting();
+    for (sequence, call) in expected.calls.iter().enumerate() {
+        match append(&place.engine, sequence as u64, call) {
+            Ok(_) => (acknowledged, submitted) = (sequence + 1, sequence + 1),
+            Err(error) => {
+                submitted += usize::from(!error.is_not_applied());
+                break;
+            }
+        }
+        if sequence % 4 == 2 {
+            // Whatever of this fails, it is tried again by the next one, or in the next life.
+            let _ = place.engine.seal();
+            let _ = place.flush();
+            let _ = place.engine.cold().retire();
+        }
+    }
+    let _ = place.flush();
+    place.end();
+    (acknowledged, submitted)
+}
+
+#[test]
+fn a_failure_of_any_io_loses_nothing_and_shows_nothing_twice() {
+    let (history, _, expected) = recorded();
+    for k in crash_points(&history, 3) {
+        let all = [Fault::LosingSync, Fault::Io, Fault::ShortWrite, Fault::Full];
+        for fault in if full() {
+            &all[..]
+        } else {
+            &all[(k / 3 % 4) as usize..][..1]
+        } {
+            let _replayable = Replayable(format!("{fault:?} of I/O {k}"));
+            let disk = disk(k);
+            disk.fail_at(k, *fault);
+            let (acknowledged, submitted) = live_with_a_failure(&disk, &expected);
+            disk.fail_no_more();
+            // The process starts again; the machine does not, and takes for written what it failed to write.
+            let place = Place::open(&disk).unwrap().compacting();
+            let recovered = expected.check(&place.engine, acknowledged, submitted);
+            place.engine.seal().unwrap();
+            place.flush().unwrap();
+            place.engine.cold().retire().unwrap();
+            place.end();
+            let left = disk.reboot(Crash::LoseAll);
+            check(&left, &expected, recovered, recovered);
+            go_on(&left, &expected, recovered);
+        }
+    }
+}
+
+#[test]
+fn clocks_that_jump_delete_nothing_and_lose_nothing() {
+    let expected = Expected::new(calls());
+    let disk = disk(5);
+    let year = 365 * 24 * 3600 * 1_000_000_i64;
+    let jumps = [0, 1, -1, 30, -60, 100, -70, 200, -200].into_iter().cycle();
+    let mut place = Place::open_keeping(&disk, Duration::from_secs(24 * 3600))
+        .unwrap()
+        .compacting();
+    for ((sequence, call), jump) in expected.calls.iter().enumerate().zip(jumps) {
+        place.clock.now.fetch_add(jump * year, Ordering::SeqCst);
+        append(&place.engine, sequence as u64, call).unwrap();
+        let sealed = place.engine.seal().unwrap();
+        assert_eq!(
+            place.flush().unwrap(),
+            sealed,
+            "files are closed whatever the clock says"
+        );
+        assert_eq!(place.engine.cold().retire().unwrap(), 0, "segments stay");
+        if sequence % 4 == 3 {
+            let clock = std::sync::Arc::clone(&place.clock);
+            place.close();
+            place = Place::open_keeping(&disk, Duration::from_secs(24 * 3600))
+                .unwrap()
+                .compacting();
+            place
+                .clock
+                .now
+                .store(clock.now.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+    }
+    let segments = disk.files(&data().join("log")).unwrap();
+    assert!(segments.len() > expected.calls.len(), "{segments:?}");
+    place.close();
+    check(&disk, &expected, expected.calls.len(), expected.calls.len());
+    go_on(&disk, &expected, expected.calls.len());
 }

@@ -55,12 +55,19 @@ impl Place {
         disk: &SimStorage,
         clock: Arc<HandClock>,
     ) -> Result<Self, Box<dyn Error>> {
-        Self::new(disk, clock, &data())
+        Self::new(disk, clock, log_config(&data()))
+    }
+
+    /// Opens both, keeping segments for a while.
+    pub(crate) fn open_keeping(disk: &SimStorage, keep: Duration) -> Result<Self, Box<dyn Error>> {
+        let mut config = log_config(&data());
+        config.log.keep_segments = keep;
+        Self::new(disk, HandClock::new(), config)
     }
 
     /// Opens those in another directory.
     pub(crate) fn open_in(disk: &SimStorage, directory: &Path) -> Result<Self, Box<dyn Error>> {
-        Self::new(disk, HandClock::new(), directory)
+        Self::new(disk, HandClock::new(), log_config(directory))
     }
 
     /// The Parquet files alone.
@@ -78,17 +85,17 @@ impl Place {
     fn new(
         disk: &SimStorage,
         clock: Arc<HandClock>,
-        directory: &Path,
+        config: Config,
     ) -> Result<Self, Box<dyn Error>> {
         let door: Arc<dyn Clock> = Arc::<HandClock>::clone(&clock);
-        let files = parquet_config(directory.join("parquet"));
+        let files = parquet_config(config.path.join("parquet"));
         let store = ParquetStore::open(files, disk.storage(), Arc::clone(&door))?;
         let foundations = Foundations {
             cold: Some(store.cold()),
             clock: door,
             ..foundations(disk)
         };
-        let engine = Engine::open_on(log_config(directory), foundations)?;
+        let engine = Engine::open_on(config, foundations)?;
         Ok(Self {
             engine,
             store,
