@@ -1,5 +1,6 @@
 //! `backup`: through the server that holds the directory, on the directory itself, and by the configuration.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,7 @@ fn backups_under_load_hold_what_the_log_held() {
     let made: Vec<Value> = std::thread::scope(|scope| {
         for client in 0..4 {
             let (server, stop) = (&server, &stop);
-            scope.spawn(move || post_until(server, stop, client));
+            scope.spawn(move || post_until(server, stop, &client.to_string()));
         }
         let made = (0..4)
             .map(|_| {
@@ -94,23 +95,79 @@ fn backups_under_load_hold_what_the_log_held() {
     }
 }
 
-/// Posts predictions, some of them many at a time, until told to stop.
-fn post_until(server: &Server, stop: &AtomicBool, client: usize) {
+/// Posts predictions, some of them many at a time, until told to stop or the server is gone. Answers the ids that were
+/// acknowledged.
+fn post_until(server: &Server, stop: &AtomicBool, client: &str) -> Vec<String> {
+    let mut acknowledged = Vec::new();
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let body: String = (0..[1, 3, 200][number % 3])
-            .map(|at| {
-                format!(
-                    "{{\"type\":\"PredictionLogged\",\"id\":\"{client}-{number}-{at}\",\"model\":\"m{client}\",\
-                     \"version\":\"v{}\",\"output\":{{\"of\":{number}}}}}\n",
-                    number % 7
-                )
-            })
+        let size = [1, 3, 200][number % 3];
+        let ids: Vec<_> = (0..size)
+            .map(|at| format!("{client}-{number}-{at}"))
             .collect();
-        let (status, answer) = server.ask("POST", "/v1/events", &body).unwrap();
+        let event = |id: &String| {
+            let version = number % 7;
+            format!(
+                "{{\"type\":\"PredictionLogged\",\"id\":\"{id}\",\"model\":\"m\",\"version\":\"v{version}\",\
+                 \"output\":{{\"of\":\"{id}\"}}}}\n"
+            )
+        };
+        let body: String = ids.iter().map(event).collect();
+        let Some((status, answer)) = server.ask("POST", "/v1/events", &body) else {
+            return acknowledged;
+        };
         assert_eq!(status, 200, "{answer}");
+        acknowledged.extend(ids);
         number += 1;
     }
+    acknowledged
+}
+
+#[test]
+fn a_server_that_is_killed_loses_nothing_to_compaction_and_backups() {
+    let home = Home::new();
+    let scheduled = "[backup]\npath = \"../backups\"\nevery = \"1s\"\nkeep = 3\n";
+    home.write("busy.toml", format!("{BUSY}{scheduled}"));
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..6 {
+        let mut server = Server::start(&home, &["--config", "busy.toml"]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let post = |client: usize| {
+                let (server, stop) = (&server, &stop);
+                let client = format!("{round}-{client}");
+                scope.spawn(move || post_until(server, stop, &client))
+            };
+            let clients: Vec<_> = (0..3).map(post).collect();
+            // Long enough for files to be closed, segments to go and backups to be made, each time up to another moment.
+            std::thread::sleep(Duration::from_millis(1300 + 170 * round));
+            server.signal("KILL");
+            for client in clients {
+                acknowledged.extend(client.join().unwrap());
+            }
+        });
+        server.wait();
+    }
+    let sound = home.run(&["verify", "--format", "json"]).ok().json();
+    assert_eq!(sound["sound"], true, "{sound}");
+    home.run(&["compact", "--config", "busy.toml"]).ok();
+    home.run(&["verify"]).ok();
+    let all = home.events();
+    let ids: BTreeSet<_> = all
+        .iter()
+        .map(|event| event["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), all.len(), "once");
+    assert!(ids.is_superset(&acknowledged), "every one");
+    let listed = home
+        .run(&["log", "inspect", "--format", "json"])
+        .ok()
+        .json();
+    let first = listed["segments"][0]["first_offset"].as_u64().unwrap();
+    assert!(first > 0, "Parquet is relied on");
+    let restored = events_of(&home, "backups", "restored");
+    assert!(!restored.is_empty());
+    assert_eq!(restored[..], all[..restored.len()]);
 }
 
 #[test]
@@ -136,7 +193,7 @@ fn what_has_not_changed_is_shared_with_the_backup_before() {
         let files = files_below(&path).into_iter();
         files
             .map(|file| (path.join(&file).metadata().unwrap().ino(), file))
-            .collect::<std::collections::BTreeSet<_>>()
+            .collect::<BTreeSet<_>>()
     };
     let shared = inodes(&first).intersection(&inodes(&second)).count() as u64;
     assert_eq!(shared, second["reused_files"].as_u64().unwrap());
@@ -253,7 +310,7 @@ fn the_configuration_has_backups_made() {
     );
     let server = Server::start(&home, &["--config", "every.toml"]);
     let backups = home.path("backups");
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     while seen.len() < 4 {
         if backups.exists() {
             seen.extend(generations(&backups));
