@@ -62,6 +62,7 @@ pub(crate) struct Place {
     pub(crate) data: PathBuf,
     pub(crate) config: ParquetConfig,
     pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) log_storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -75,6 +76,7 @@ impl Place {
                 ..ParquetConfig::default()
             },
             storage: Arc::new(LocalStorage),
+            log_storage: Arc::new(LocalStorage),
             clock,
         }
     }
@@ -92,7 +94,7 @@ impl Place {
         )
         .unwrap();
         let foundations = Foundations {
-            storage: Arc::new(LocalStorage),
+            storage: Arc::clone(&self.log_storage),
             clock: Arc::clone(&self.clock),
             cold: Some(store.cold()),
             ..Foundations::default()
