@@ -317,9 +317,9 @@ fn every_fate_of_a_write_occurs() {
         "dropped"
     );
     let mixed = |middle: &&[u8]| middle.contains(&1) && middle.contains(&2);
-    assert!(middles.iter().any(|middle| mixed(middle)), "in parts");
+    assert!(middles.iter().any(mixed), "in parts");
     let foreign = |middle: &&[u8]| middle.iter().any(|byte| ![1, 2].contains(byte));
-    assert!(middles.iter().any(|middle| foreign(middle)), "as noise");
+    assert!(middles.iter().any(foreign), "as noise");
     let outside = |left: &BTreeMap<_, Vec<u8>>| {
         left[path][..1000] == [1; 1000] && left[path][3000..] == [1; 5192]
     };

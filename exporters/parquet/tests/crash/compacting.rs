@@ -161,7 +161,7 @@ fn a_crash_at_any_io_shows_every_event_once_and_loses_none() {
             let _replayable = Replayable(format!("{crash:?} at I/O {k}, {:?}", replay.next_io()));
             let left = replay.crash(crash);
             let recovered = check(&left, &expected, least, most);
-            if (k as usize + turn) % 3 == 0 || full() {
+            if (k as usize + turn).is_multiple_of(3) || full() {
                 go_on(&left, &expected, recovered);
             }
         }
