@@ -45,7 +45,7 @@ pub(super) struct Table(Kinded);
 
 enum Kinded {
     Csv { out: Output, line: Vec<u8> },
-    Parquet(FileWriter<Output>),
+    Parquet(Box<FileWriter<Output>>),
 }
 
 impl Table {
@@ -73,7 +73,7 @@ impl Table {
                     )
                 })?;
                 let writer = FileWriter::new(out, kind, log);
-                Kinded::Parquet(writer.map_err(unwritten)?)
+                Kinded::Parquet(Box::new(writer.map_err(unwritten)?))
             }
         }))
     }

@@ -26,6 +26,8 @@ use uuid::Uuid;
 use crate::exit::{Exit, Failed};
 use crate::output::thousands;
 
+/// What a backup has that a data directory has not.
+const BACKUP: &str = modelog_engine::backup::MARK;
 /// What a Parquet file begins with.
 pub(super) const MAGIC: &[u8] = b"PAR1";
 /// How deep files are looked for: `parquet/kind=K/date=D`, and room above.
@@ -207,7 +209,12 @@ pub(super) fn gather(paths: &[PathBuf]) -> Result<Vec<History>> {
 
 /// A directory that has no Parquet files to import.
 fn nothing_in(path: &Path) -> anyhow::Error {
-    let error = if path.join("log/MANIFEST").exists() {
+    let error = if path.join(BACKUP).exists() {
+        Failed::usage(format!(
+            "{} is a backup, whose newest events are in no Parquet file: `modelog restore` makes a data directory of it",
+            path.display()
+        ))
+    } else if path.join("log/MANIFEST").exists() {
         Failed::usage(format!(
             "{0} is a data directory, whose newest events are in no Parquet file yet: `modelog export --data {0}` has \
              them all",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use indicatif::{HumanBytes, ProgressBar};
+use modelog_engine::backup::MARK;
 use modelog_engine::inspect::{self, Finding, SegmentReader, Severity};
 use modelog_engine::{LocalStorage, LogError, Offset, Storage};
 use modelog_parquet::layout::MANIFEST;
@@ -19,9 +20,6 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::output::{self, Rows, Shape, Tone, counted};
 use crate::{place, progress};
-
-/// What a backup holds beside what a data directory does.
-const BACKUP: &str = "backup.json";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -70,7 +68,7 @@ pub(crate) fn verify(settings: &Settings, args: &VerifyArgs) -> Result<ExitCode>
 
 /// Where the Parquet files lie. A backup has them beside its log, whatever the configuration says of the data directory.
 fn parquet_of(settings: &Settings) -> PathBuf {
-    if settings.data.join(BACKUP).exists() {
+    if settings.data.join(MARK).exists() {
         settings.data.join("parquet")
     } else {
         settings.parquet.path.clone()

@@ -9,7 +9,7 @@ use modelog_engine::event::{Kind, schema};
 use modelog_parquet::files::ParquetFile;
 use serde_json::{Value, json};
 
-use super::{Home, Server, UNAVAILABLE, USAGE, binary, corpus, parse_lines};
+use super::{Home, IO, Server, UNAVAILABLE, USAGE, binary, corpus, parse_lines};
 
 /// One event of every kind a producer can send, and some values that are easily lost.
 fn everything() -> Vec<Value> {
@@ -319,7 +319,7 @@ fn a_directory_of_tables_appears_whole_or_not_at_all() {
         (&["--until", "tomorrow"], "an offset"),
     ] {
         home.run(&[&["export"], arguments].concat())
-            .fails(super::USAGE, &[said]);
+            .fails(USAGE, &[said]);
     }
     let refused = [
         "export",
@@ -332,7 +332,7 @@ fn a_directory_of_tables_appears_whole_or_not_at_all() {
     ];
     home.run(&refused).fails(UNAVAILABLE, &[]);
     home.run(&["export", "--format", "parquet", "--out", "none/d/"])
-        .fails(super::IO, &["none/d"]);
+        .fails(IO, &["none/d"]);
     assert_eq!(
         super::sorted_names(home.0.path()),
         ["events.ndjson", "modelog-data"],
@@ -344,14 +344,14 @@ fn a_directory_of_tables_appears_whole_or_not_at_all() {
     let names = super::sorted_names(&home.path("d"));
     assert!(names.len() == 17 && names[0].ends_with(".csv"), "{names:?}");
     home.run(&["export", "--format", "csv", "--out", "d"])
-        .fails(super::USAGE, &["is not empty"]);
+        .fails(USAGE, &["is not empty"]);
     // A disk without room is told as such.
     let full = std::fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
         .unwrap();
     let mut export = home.command(&["export", "--format", "parquet", "--kind", "MetricLogged"]);
-    super::finish(export.stdout(full).spawn().unwrap()).fails(super::IO, &["No space left"]);
+    super::finish(export.stdout(full).spawn().unwrap()).fails(IO, &["No space left"]);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn a_file_appears_whole_or_not_at_all() {
         "nothing is left over"
     );
     home.run(&["export", "--out", "none/out.ndjson"])
-        .fails(super::IO, &["none/out.ndjson"]);
+        .fails(IO, &["none/out.ndjson"]);
     home.run(&["export", "--out", "out.ndjson"]).ok();
     assert_eq!(home.read("out.ndjson").lines().count(), 18);
 }
@@ -448,7 +448,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .open("/dev/full")
         .unwrap();
     let mut export = home.command(&["export"]);
-    super::finish(export.stdout(full).spawn().unwrap()).fails(super::IO, &["No space left"]);
+    super::finish(export.stdout(full).spawn().unwrap()).fails(IO, &["No space left"]);
 }
 
 #[test]

@@ -271,6 +271,44 @@ fn verifying_works_beside_a_server_and_where_the_log_refuses_to_open() {
 }
 
 #[test]
+fn a_backup_is_verified_where_it_lies() {
+    let (home, count) = compacted(300_000);
+    home.write("more.ndjson", corpus(30_000).replace("p-", "q-"));
+    home.run(&["import", "more.ndjson"]).ok();
+    home.run(&["backup", "backups"]).ok();
+    let mut generations = super::sorted_names(&home.path("backups"));
+    generations.retain(|name| name.starts_with("20"));
+    let generation = format!("backups/{}", generations.remove(0));
+    // The configuration is that of the data directory, whose Parquet files may lie elsewhere.
+    home.write("modelog.toml", "[parquet]\npath = \"elsewhere\"\n");
+    let verify = ["verify", "--data", &generation, "--config", "modelog.toml"];
+    let sound = home
+        .run(&[&verify[..], &["--format", "json"]].concat())
+        .ok()
+        .json();
+    assert!(
+        sound["parquet"]["cold_end"].as_u64().unwrap() >= count,
+        "{sound}"
+    );
+    assert_eq!(sound["end_offset"], home.events().len());
+    let before = super::files_below(&home.path(&generation));
+    let mut parquet = before.clone();
+    parquet.retain(|file| file.starts_with("parquet/kind=PredictionLogged/"));
+    let path = home.path(&generation).join(&parquet[0]);
+    // Other generations share its files: the copy that is damaged is another one.
+    let mut content = std::fs::read(&path).unwrap();
+    content[100] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, content).unwrap();
+    let said = home.run(&verify).fails(BAD_DATA, &[]).out;
+    assert!(said.contains(&parquet[0]), "{said}");
+    assert_eq!(super::files_below(&home.path(&generation)), before);
+    home.run(&["verify"]).ok();
+    home.run(&["import", "--data", "second", &generation])
+        .fails(USAGE, &["is a backup", "modelog restore"]);
+}
+
+#[test]
 fn a_log_of_a_newer_version_is_left_alone() {
     let (home, segment) = with_log(1000);
     // Which version a reader must have stands behind the magic number and the file's own version; the checksum of the
