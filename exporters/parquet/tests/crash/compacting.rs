@@ -10,7 +10,7 @@ use modelog_parquet::verify::verify;
 
 use crate::glob;
 use crate::place::{Place, parquet};
-use crate::support::{Expected, Replayable, append, calls, data, disk, full};
+use crate::support::{Expected, Replayable, append, calls, data, disk, full, read_all};
 
 /// When calls were submitted and acknowledged, by number of I/O.
 #[derive(Debug, Default)]
@@ -314,4 +314,51 @@ fn clocks_that_jump_delete_nothing_and_lose_nothing() {
     place.close();
     check(&disk, &expected, expected.calls.len(), expected.calls.len());
     go_on(&disk, &expected, expected.calls.len());
+}
+
+#[test]
+fn a_flipped_bit_in_any_file_is_reported_and_never_served() {
+    use modelog_engine::Storage as _;
+    let expected = Expected::new(calls());
+    let disk = disk(1);
+    live(&disk, &expected.calls);
+    for snapshot in disk.files(&data().join("snapshots")).unwrap() {
+        disk.remove(&snapshot).unwrap();
+    }
+    let disk = disk.reboot(Crash::Kill { seed: 0 });
+    let all: Vec<_> = expected.calls.iter().flatten().cloned().collect();
+    let (mut refused, mut served) = (0, 0);
+    for path in disk.files(&parquet()).unwrap() {
+        let len = disk.read(&path).unwrap().len() as u64;
+        let places = match (full(), cfg!(debug_assertions)) {
+            (true, _) => 300,
+            (false, false) => 25,
+            (false, true) => 3,
+        };
+        let step = (len / places).max(1) as usize;
+        for (turn, position) in (0..len).step_by(step).enumerate() {
+            let _replayable = Replayable(format!("bit of byte {position} of {}", path.display()));
+            let copy = disk.after(Crash::Kill { seed: 0 });
+            copy.flip_bit(&path, position, turn as u8).unwrap();
+            let segments = SegmentReader::open(copy.storage(), &data()).unwrap();
+            let verified = verify(&parquet(), &copy.storage(), Some(segments), &mut |_| {});
+            assert!(
+                verified.is_err() || verified.unwrap().is_damaged(),
+                "it is not found"
+            );
+            let read = Place::open(&copy).and_then(|place| {
+                let events = read_all(&place.engine)?;
+                Ok(events)
+            });
+            match read {
+                Ok(events) => {
+                    assert!(events == all, "other events are served");
+                    served += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    // What the manifest says of a file beside its place is looked at by verifying alone.
+    assert!(refused > served, "{refused} refused, {served} served");
 }
