@@ -208,3 +208,18 @@ fn damage_is_not_copied() {
         std::fs::write(&path, &sound).unwrap();
     }
 }
+
+#[test]
+fn moments_between_files_of_a_kind_are_found() {
+    let (batches, written) = plain();
+    assert!(written.manifest.files.len() > 4);
+    for batch in &batches {
+        let time = batch.append_time;
+        let at = |micros| {
+            let moment = Timestamp::from_micros(time.micros() + micros);
+            offset_at(written.path(), moment, &written.storage).unwrap()
+        };
+        assert_eq!(at(-1), batch.first_offset);
+        assert_eq!(at(0), batch.end());
+    }
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use modelog_engine::batch::{EventBatchBuilder, LoggedBatch};
 use modelog_engine::event::schema;
+use modelog_engine::origin::{Origin, Source};
 use modelog_engine::sim::SimStorage;
 use modelog_engine::{LogError, Offset};
 use proptest::prelude::*;
@@ -217,4 +218,38 @@ fn wide_rows_come_in_few() {
     }
     assert_eq!(sizes.iter().sum::<usize>(), 200);
     assert!(sizes.iter().all(|rows| *rows <= 32), "{sizes:?}");
+}
+
+#[test]
+fn large_stretches_of_one_time_are_cut_where_batches_of_the_log_start() {
+    let (mut batches, mut dice) = long(6_000, Kind::MetricLogged);
+    let time = batches[0].append_time;
+    for (number, batch) in batches.iter_mut().enumerate() {
+        batch.append_time = time;
+        // Of every other batch it is known where it starts.
+        if number % 2 == 0 {
+            batch.origins.push(Origin {
+                rows: 100,
+                ..Origin::whole(Source::Call {
+                    key: "k".into(),
+                    body: 1,
+                })
+            });
+        }
+    }
+    let written = simulate(&batches, &mut dice, LONG);
+    let found = merged(&written, Offset::ZERO, 64 << 10);
+    assert_contiguous(&found, Offset::ZERO, Offset(6_000));
+    assert!(found.len() > 3, "{}", found.len());
+    for batch in &found {
+        assert_eq!(batch.first_offset.0 % 200, 0);
+        // Origins are whole in their batch.
+        for origin in &batch.origins {
+            assert!(origin.first_ord + origin.rows <= batch.rows);
+        }
+    }
+    // Where a batch of the log is larger than that, there is no other way.
+    let found = merged(&written, Offset::ZERO, 1);
+    assert_eq!(found.len(), 6_000);
+    assert_eq!(Told::of(&found).origins, Told::of(&batches).origins);
 }
