@@ -383,8 +383,9 @@ impl<'a> Work<'a> {
             reached.append_time = last.append_time;
         }
         reached.straddling = walked.straddling.map(|straddling| (straddling, epoch));
-        if walked.end.offset == from.entry.first_offset {
-            // Nothing of it is wanted but, perhaps, a part of its first frame.
+        if walked.end.offset == from.entry.first_offset && walked.end.position < from.end.position {
+            // Nothing of it is wanted but, perhaps, a part of its first frame. One without events stays: the next one
+            // follows it.
             return Ok(());
         }
         let name = segment::file_name(from.entry.first_offset, from.entry.number);

@@ -435,6 +435,10 @@ impl Disk {
 
     fn change(&mut self, file: Node, change: Change) -> io::Result<()> {
         let file = self.content_mut(file)?;
+        // Of a write that failed, or that a crash interrupted, perhaps nothing is left.
+        if matches!(&change, Change::Write { data, .. } if data.len() == 0) {
+            return Ok(());
+        }
         file.cached.apply(&change);
         file.unsynced.push(change);
         Ok(())

@@ -179,6 +179,7 @@ fn a_failure_of_any_io_is_answered_truly_and_outlived() {
             let disk = disk(k);
             disk.fail_at(k, *fault);
             let (mut acknowledged, mut submitted) = live_until_crash(&disk, &expected);
+            disk.fail_no_more();
             // The process starts again; the machine does not, and takes for written what it failed to write.
             match open(&disk) {
                 Ok(engine) => {

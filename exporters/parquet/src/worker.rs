@@ -181,6 +181,9 @@ impl Worker {
                 recorded,
             });
         }
+        // An earlier attempt may have failed, or died, between giving the manifest its name and syncing that: what is read
+        // here must be durable before the log relies on it.
+        disk::sync_dir(storage, root)?;
         let foreign = leftovers::clean(storage, root, &manifest)?;
         shared.progress().foreign = foreign;
         let manifest = Arc::new(manifest);
