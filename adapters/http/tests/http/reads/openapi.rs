@@ -115,7 +115,9 @@ async fn every_route_of_the_contract_is_described_and_there() {
             "{route}"
         );
     }
-    assert!(api["paths"]["/v1/projections/{name}/rebuild"]["post"].is_object());
+    for route in ["/v1/projections/{name}/rebuild", "/v1/compact", "/v1/backups"] {
+        assert!(api["paths"][route]["post"].is_object(), "{route}");
+    }
 }
 
 #[tokio::test]
