@@ -146,7 +146,8 @@ enum Plan<'a> {
 impl<'a> Plan<'a> {
     fn of(args: &'a ExportArgs) -> Result<Self> {
         let out = args.out.as_path();
-        let directory = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let named = out.as_os_str().as_encoded_bytes();
+        let directory = named != b"-" && (out.is_dir() || named.ends_with(b"/"));
         let format = match args.format {
             FileFormat::Ndjson if directory => {
                 return Err(Failed::usage(

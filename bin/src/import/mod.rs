@@ -232,11 +232,15 @@ async fn import_each(
         let name = checked.history.name.clone();
         let line = summary.begin(name.clone());
         let bar = progress::events(checked.history.rows, &format!("importing {name}"));
+        let mut imported = Ok(());
         for preparing in PreparingHistory::stretches(checked, &target, sink.decodes(), &bar) {
-            let delivered = deliver(move |to| preparing.run(to), sink, options, line).await;
-            delivered.map_err(|refusal| failure(&name, refusal))?;
+            imported = deliver(move |to| preparing.run(to), sink, options, line).await;
+            if imported.is_err() {
+                break;
+            }
         }
         bar.finish_and_clear();
+        imported.map_err(|refusal| failure(&name, refusal))?;
     }
     Ok(())
 }

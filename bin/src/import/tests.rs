@@ -8,15 +8,19 @@ use arrow_array::{ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringAr
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use indicatif::ProgressBar;
 use modelog_engine::event::{Kind, schema};
-use modelog_engine::{AppendOptions, Engine, Offset};
+use modelog_engine::{AppendOptions, Engine, LogId, Offset, Timestamp};
 use modelog_formats::{Format, Options, decode};
+use modelog_parquet::files::FileWriter as ParquetWriter;
+use uuid::Uuid;
 
 use super::check::{CheckedInput, check};
 use super::chunk::{CHUNK_BYTES, Chunk, Cut, CutError, EVENT_BYTES_MAX, Spot};
 use super::elements::Elements;
+use super::history;
 use super::identity::Identity;
 use super::input::{Blocks, Input};
 use super::lines::Lines;
+use super::pieces::Pieces;
 use super::prepare::Preparing;
 use super::send::Prepared;
 use super::source::{InputFormat, open};
@@ -369,4 +373,49 @@ fn a_file_that_changes_under_the_import_is_noticed() {
         prepared(identity)[..],
         [Ok(_), Err(Refusal::Changed)]
     ));
+}
+
+/// Where the pieces of a file end, and what they hold, if its row groups have so many rows.
+fn pieces_of(rows: &RecordBatch, group_rows: usize) -> Vec<(Vec<u64>, usize)> {
+    let log = LogId(Uuid::from_u128(1));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events.parquet");
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ParquetWriter::new(file, Kind::EventLogged, log).unwrap();
+    for start in (0..rows.num_rows()).step_by(group_rows) {
+        let length = group_rows.min(rows.num_rows() - start);
+        writer.write(&rows.slice(start, length)).unwrap();
+        writer.flush().unwrap();
+    }
+    writer.finish().unwrap();
+    let history = history::gather(&[path]).unwrap().remove(0);
+    assert_eq!(history.stretches.len(), 1);
+    let mut pieces = Pieces::new(history.log, &history.stretches[0], true);
+    let mut found = Vec::new();
+    while let Some(piece) = pieces.next(None).unwrap() {
+        assert_eq!(piece.index, found.len() as u64);
+        assert_eq!(piece.batch.rows() as usize, piece.offsets.len());
+        found.push((piece.offsets, piece.batch.bytes()));
+    }
+    found
+}
+
+#[test]
+fn where_a_piece_of_history_ends_depends_on_its_events_alone() {
+    let text = events(6_000).join("\n");
+    let decoded = decode(text.as_bytes(), Format::Ndjson, &Options::default()).unwrap();
+    let batch = decoded
+        .batch
+        .into_logged(Offset(70), Timestamp::from_micros(1_700_000_000_000_000));
+    let rows = batch.tables[0].to_record_batch(batch.first_offset, batch.append_time);
+    let whole = pieces_of(&rows, rows.num_rows());
+    assert!(whole.len() > 3, "{}", whole.len());
+    let offsets: Vec<_> = whole
+        .iter()
+        .flat_map(|(offsets, _)| offsets.clone())
+        .collect();
+    assert_eq!(offsets, Vec::from_iter(70..6_070));
+    for group_rows in [1_777, 64] {
+        assert_eq!(pieces_of(&rows, group_rows), whole);
+    }
 }
