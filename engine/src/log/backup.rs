@@ -244,6 +244,13 @@ impl Plan {
         contents
             .segments
             .retain(|entry| entry.end.is_some_and(|end| end.offset <= offset));
+        // Behind an entry whose file was removed already there is all that is needed.
+        let there: Vec<_> = shared.segments().iter().map(|there| there.number).collect();
+        let gone = contents
+            .segments
+            .iter()
+            .rposition(|entry| !there.contains(&entry.number));
+        contents.segments.drain(..gone.map_or(0, |gone| gone + 1));
         let segments = contents
             .segments
             .iter()

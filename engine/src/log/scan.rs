@@ -118,9 +118,16 @@ pub(super) fn check_sealed(
             end: Mutex::new((end.offset, end.position)),
         }));
     }
+    // Files that were removed together may come back one by one after a crash: an entry whose file is gone stays for as
+    // long as one before it has its file, so that there is no hole.
+    let first = contents
+        .segments
+        .iter()
+        .map(|entry| entry.number)
+        .find(|number| !gone.contains(number) || Some(*number) == last);
     contents
         .segments
-        .retain(|entry| Some(entry.number) == last || !gone.contains(&entry.number));
+        .retain(|entry| first.is_none_or(|first| first <= entry.number));
     Ok(sealed)
 }
 

@@ -202,6 +202,7 @@ fn a_crash_while_what_a_crash_left_is_gone_on_with_is_no_worse() {
             place.engine.cold().retire().unwrap();
             place.end();
             let second_life = left.history();
+            let _trace = Replayable(format!("the second life\n{second_life:?}"));
             let mut again = second_life.replay();
             for j in crash_points(&second_life, 9).skip(k as usize % 3) {
                 again.go_to(j);
