@@ -7,9 +7,9 @@ use modelog_engine::Storage;
 use super::error::FileError;
 
 /// Directories below each other; more of them are no layout of ours, and may be a circle.
-const DEPTH_MAX: usize = 16;
+const DEPTH_MAX: usize = 6;
 
-/// Every file below a directory, by path.
+/// Every file below a directory, by path; of what lies too deep, the directory.
 pub(crate) fn walk(storage: &dyn Storage, directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();
     descend(storage, directory, DEPTH_MAX, &mut files)?;
@@ -24,8 +24,8 @@ fn descend(
     files: &mut Vec<PathBuf>,
 ) -> Result<(), FileError> {
     if depth == 0 {
-        let reason = format!("it lies below {DEPTH_MAX} directories");
-        return Err(FileError::foreign(directory, reason));
+        files.push(directory.to_path_buf());
+        return Ok(());
     }
     let names = storage
         .list(directory)

@@ -108,7 +108,10 @@ pub(super) fn check(
         match merge.next() {
             Ok(Some(merged)) => ours.add(merged.batch),
             Ok(None) => break,
-            Err(error @ FileError::Io { .. }) => return Err(error.into()),
+            Err(error @ FileError::Io { .. }) => {
+                comparison.findings.note(error);
+                return Ok(comparison.compared);
+            }
             // Noted by those who looked at the files alone.
             Err(_) => return Ok(comparison.compared),
         }

@@ -99,16 +99,8 @@ pub fn verify(
     };
     if let Some(manifest) = manifest {
         verifier.manifest(manifest, segments, progress)?;
-    } else if let Some(segments) = segments
-        && segments.cold_end() > Offset::ZERO
-        && verifier.findings.list.is_empty()
-    {
-        let what = format!(
-            "the manifest is missing, though the log has handed over everything before {}",
-            segments.cold_end()
-        );
-        let path = directory.join(MANIFEST);
-        verifier.findings.corrupt(&path, Some(Offset::ZERO), what);
+    } else if verifier.findings.list.is_empty() {
+        verifier.no_manifest(segments.as_ref())?;
     }
     Ok(verifier.finish())
 }
@@ -150,10 +142,14 @@ impl Findings {
         self.add(path, 0, None, Severity::Notice, what.into());
     }
 
-    /// Notes damage; a disk that fails is an error.
-    fn note(&mut self, error: FileError) -> Result<(), FileError> {
+    /// Notes what is wrong with a file; that the disk fails to read it is damage too.
+    fn note(&mut self, error: FileError) {
         match error {
-            FileError::Io { .. } => return Err(error),
+            FileError::Io {
+                action,
+                path,
+                source,
+            } => self.corrupt(&path, None, format!("{action} it failed: {source}")),
             FileError::Corrupt {
                 path,
                 position,
@@ -162,7 +158,6 @@ impl Findings {
             } => self.add(&path, position, Some(offset), Severity::Corrupt, reason),
             FileError::Foreign { path, reason } => self.corrupt(&path, None, reason),
         }
-        Ok(())
     }
 }
 
@@ -207,7 +202,7 @@ impl Verifier {
             match self.file(manifest.log, entry) {
                 Ok(()) => sound.push(entry.clone()),
                 Err(error) => {
-                    self.findings.note(error)?;
+                    self.findings.note(error);
                     hidden.add(entry);
                 }
             }
@@ -216,7 +211,7 @@ impl Verifier {
         }
         self.found.rows = sound.iter().map(|entry| entry.rows).sum();
         self.found.bytes = sound.iter().map(|entry| entry.bytes).sum();
-        self.others(&manifest)?;
+        self.others(&manifest);
         let sound = Arc::new(Manifest {
             files: sound,
             ..manifest
@@ -241,6 +236,47 @@ impl Verifier {
         Ok(())
     }
 
+    /// A directory that never had a manifest has no history either, unless files or the log say otherwise.
+    fn no_manifest(&mut self, segments: Option<&SegmentReader>) -> Result<(), ParquetError> {
+        let directory = self.history.directory().to_path_buf();
+        let path = directory.join(MANIFEST);
+        let handed_over = segments.map(SegmentReader::cold_end);
+        if let Some(end) = handed_over.filter(|end| *end > Offset::ZERO) {
+            let what = format!(
+                "the file is missing, though the log has handed over everything before {end}"
+            );
+            self.findings.corrupt(&path, Some(Offset::ZERO), what);
+            return Ok(());
+        }
+        let storage = self.history.storage();
+        let exists = storage
+            .is_dir(&directory)
+            .map_err(ParquetError::io("looking for", &directory))?;
+        if !exists {
+            return Ok(());
+        }
+        let files = files::walk(storage, &directory)?;
+        let below = |path: &PathBuf| path.strip_prefix(&directory).ok().and_then(FileName::parse);
+        let listed = files.iter().filter_map(below).count();
+        match handed_over {
+            _ if listed == 0 => {}
+            // A crash came before the first manifest.
+            Some(_) => {
+                let what = format!(
+                    "{listed} files are in no manifest; the next start of the server removes them"
+                );
+                self.findings.notice(&directory, what);
+            }
+            None => {
+                let what = format!(
+                    "the file is missing, and {listed} files that it should list are there"
+                );
+                self.findings.corrupt(&path, None, what);
+            }
+        }
+        Ok(())
+    }
+
     /// One file against what the manifest says.
     fn file(&mut self, log: LogId, entry: &FileEntry) -> Result<(), FileError> {
         let file = self.history.open(log, entry)?;
@@ -261,7 +297,7 @@ impl Verifier {
     }
 
     /// What lies in the directory without being in the manifest.
-    fn others(&mut self, manifest: &Manifest) -> Result<(), ParquetError> {
+    fn others(&mut self, manifest: &Manifest) {
         let directory = self.history.directory().to_path_buf();
         let known: std::collections::HashSet<PathBuf> = manifest
             .files
@@ -269,7 +305,14 @@ impl Verifier {
             .map(|entry| entry.locate(&directory))
             .chain([MANIFEST, LOCK].map(|name| directory.join(name)))
             .collect();
-        for path in files::walk(self.history.storage(), &directory)? {
+        let found = match files::walk(self.history.storage(), &directory) {
+            Ok(found) => found,
+            Err(error) => {
+                self.findings.note(error);
+                return;
+            }
+        };
+        for path in found {
             if known.contains(&path) {
                 continue;
             }
@@ -277,7 +320,6 @@ impl Verifier {
             let what = self.other(manifest, &path, below);
             self.findings.notice(&path, what);
         }
-        Ok(())
     }
 
     fn other(&self, manifest: &Manifest, path: &Path, below: &Path) -> &'static str {

@@ -133,7 +133,7 @@ fn readable(
         match rows.next() {
             Ok(piece) => return Ok(piece),
             Err(error) => {
-                findings.note(error)?;
+                findings.note(error);
                 match rows.skip_file() {
                     Some(entry) => hidden.add(&entry),
                     None => return Ok(None),
@@ -264,7 +264,7 @@ fn check_names(
         check_day(&path, &piece, findings);
         match names(&piece.rows) {
             Err(reason) => {
-                findings.note(Place::start(&path, Offset(piece.offset(0))).corrupt(reason))?;
+                findings.note(Place::start(&path, Offset(piece.offset(0))).corrupt(reason));
             }
             Ok(names) => {
                 for (row, named) in names.iter().enumerate() {
@@ -298,7 +298,7 @@ fn check_origins(
         let path = rows.path(&piece.entry);
         check_day(&path, &piece, findings);
         if let Err(reason) = origins(&piece.rows) {
-            findings.note(Place::start(&path, Offset(piece.offset(0))).corrupt(reason))?;
+            findings.note(Place::start(&path, Offset(piece.offset(0))).corrupt(reason));
         }
     }
     Ok(())

@@ -8,9 +8,11 @@ use modelog_engine::{Config, Engine, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::files::FileWriter;
 use crate::files::testing::{
     self, Dice, Directory, Shape, Told, histories, simulate, write, write_of,
 };
+use crate::manifest::Sha256Sum;
 
 const OFTEN: Shape = Shape {
     closing: 2,
@@ -375,6 +377,17 @@ fn a_damaged_manifest_is_a_finding_and_a_missing_one_too_if_there_should_be_one(
     fs::remove_file(&path).unwrap();
     let found = verified(&written);
     assert_eq!((found.log, found.files), (None, 0));
+    let files = written.manifest.files.len();
+    let what = format!("the file is missing, and {files} files that it should list are there");
+    assert_eq!(said(&found), [(None, &*what)]);
+    assert!(found.is_damaged());
+
+    // Nothing is there, and nothing should be.
+    for path in ["nothing", "nothing/at all"] {
+        let path = written.path().join(path);
+        let found = verify(&path, &written.storage, None, &mut |_| {}).unwrap();
+        assert_eq!((found.log, said(&found)), (None, vec![]));
+    }
 }
 
 /// A log with segments, and the batches they hold.
@@ -429,6 +442,12 @@ fn files_agree_with_segments_or_the_difference_is_told() {
     let (id, batches) = log(data.path());
     assert!(batches.iter().any(|batch| !batch.names.is_empty()));
     let rows: u32 = batches.iter().map(|batch| batch.rows).sum();
+    // Before anything was handed over, files in no manifest are what a crash left.
+    let left = write_of(id, &batches, &mut Dice::new(9), ONCE);
+    fs::remove_file(left.path().join(MANIFEST)).unwrap();
+    let found = compared(data.path(), &left);
+    assert_eq!(found.findings.len(), 1);
+    assert!(!found.is_damaged(), "{:?}", said(&found));
     let whole = |batches: &[LoggedBatch]| write_of(id, batches, &mut Dice::new(9), SMALL);
     let found = compared(data.path(), &whole(&batches));
     assert_eq!((said(&found), found.compared), (vec![], u64::from(rows)));
@@ -575,4 +594,99 @@ fn a_name_that_promises_more_rows_is_found() {
         error.contains("its rows end at 30, its name says 31"),
         "{error}"
     );
+}
+
+#[test]
+fn a_file_that_the_disk_cannot_read_is_a_finding() {
+    let disk = SimStorage::new(1);
+    let path = PathBuf::from("/parquet");
+    disk.storage().create_dir_all(&path).unwrap();
+    let batches = history(6);
+    let mut dice = Dice::new(5);
+    let written = testing::write_on(
+        disk.storage(),
+        path,
+        testing::log(),
+        &batches,
+        &mut dice,
+        OFTEN,
+    );
+    let before = disk.reads();
+    assert_eq!(said(&verified(&written)), []);
+    let reads = disk.reads() - before;
+    let mut told = 0;
+    for number in 0..reads {
+        disk.fail_read_at(disk.reads() + number);
+        let found = verify(written.path(), &written.storage, None, &mut |_| {});
+        disk.fail_no_more();
+        let found = match found {
+            // By that everything is judged.
+            Err(ParquetError::Io { path, .. }) if path.ends_with(MANIFEST) => continue,
+            found => found.unwrap(),
+        };
+        assert!(found.is_damaged(), "read {number} of {reads}");
+        told += u32::from(said(&found)[0].1.contains("it failed"));
+    }
+    assert!(told > 10, "{told} of {reads}");
+}
+
+#[test]
+fn rows_out_of_order_are_found() {
+    let metrics = |range: std::ops::Range<u64>| {
+        let time = Timestamp::from_micros(1_795_366_800_000_000);
+        let mut builder = EventBatchBuilder::new();
+        for offset in range.clone() {
+            testing::event(
+                &mut builder,
+                Kind::MetricLogged,
+                time,
+                &mut Dice::new(offset),
+            );
+        }
+        let first = Offset(range.start);
+        let batch = builder.finish().into_logged(first, time);
+        batch.tables[0].to_record_batch(first, time)
+    };
+    let time = Timestamp::from_micros(1_795_366_800_000_000);
+    for (ranges, offset, what) in [
+        ([5..10, 0..5, 10..12], 0, "event 0 follows event 9"),
+        ([0..5, 4..8, 10..12], 4, "event 4 follows event 4"),
+        ([0..5, 3..4, 10..12], 3, "event 3 follows event 4"),
+    ] {
+        let rows: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let mut writer = FileWriter::new(Vec::new(), Kind::MetricLogged, testing::log()).unwrap();
+        for range in ranges {
+            writer.write(&metrics(range)).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let name = FileName {
+            kind: FileKind::Events(Kind::MetricLogged),
+            date: date_of(time),
+            first: Offset(0),
+            end: Offset(12),
+        };
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join(name.directory())).unwrap();
+        fs::write(directory.path().join(name.path()), &bytes).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(modelog_engine::LocalStorage);
+        let mut manifest = Manifest::new(testing::log());
+        manifest.cold_end = Offset(12);
+        manifest.add([FileEntry {
+            path: name.text(),
+            kind: name.kind,
+            first: name.first,
+            end: name.end,
+            rows,
+            bytes: bytes.len() as u64,
+            sha256: Sha256Sum::of(&bytes),
+            min_append_time: time,
+            max_append_time: time,
+        }]);
+        manifest.store(&*storage, directory.path()).unwrap();
+        let found = verify(directory.path(), &storage, None, &mut |_| {}).unwrap();
+        assert_eq!(said(&found), [(Some(offset), what)]);
+        let store = testing::open(directory.path(), &storage);
+        let error = store.cold().read(Offset::ZERO, 1).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    }
 }
