@@ -22,6 +22,8 @@ use crate::progress;
 const BAD_DESTINATION: &str = "bad_destination";
 /// The code of a problem that says that a backup could not be written.
 const BACKUP_FAILED: &str = "backup_failed";
+/// The code of a problem that says that another one is being made.
+const BUSY: &str = "busy";
 /// The file by which backups keep each other out of their directory.
 const LOCK: &str = ".lock";
 
@@ -64,6 +66,8 @@ impl BackupError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Destination { .. } => Exit::Usage,
+            // Another process makes a backup there.
+            Self::Failed(LogError::Locked { .. }) => Exit::Unavailable,
             Self::Failed(_) | Self::BrokenOff => Exit::Io,
         }
     }
@@ -238,6 +242,7 @@ fn refused(error: ServerError) -> anyhow::Error {
     match code {
         Some(BAD_DESTINATION) => Failed::caused(Exit::Usage, error),
         Some(BACKUP_FAILED) => Failed::caused(Exit::Io, error),
+        Some(BUSY) => Failed::caused(Exit::Unavailable, error),
         _ => error.into(),
     }
 }
