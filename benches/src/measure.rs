@@ -80,6 +80,28 @@ impl Stopwatch {
     }
 }
 
+/// The CPU time of this process, of all its threads: what other load on the machine hardly changes.
+#[derive(Debug)]
+pub(crate) struct CpuTime {
+    start: Duration,
+}
+
+impl CpuTime {
+    pub(crate) fn start() -> Self {
+        Self { start: Self::now() }
+    }
+
+    /// Microseconds since the start, for each of so many.
+    pub(crate) fn micros_each(&self, count: usize) -> f64 {
+        (Self::now() - self.start).as_secs_f64() * 1e6 / count as f64
+    }
+
+    fn now() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +116,14 @@ mod tests {
         assert_eq!(Figure::of(Vec::new()).median, 0.0);
         let hundred: Vec<_> = (0..=100).map(f64::from).collect();
         assert_eq!(quantile(&hundred, 0.99), 99.0);
+    }
+
+    #[test]
+    fn work_takes_cpu_time() {
+        let time = CpuTime::start();
+        while time.micros_each(10) < 100.0 {
+            std::hint::black_box(0);
+        }
     }
 
     #[test]

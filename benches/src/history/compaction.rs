@@ -16,7 +16,7 @@ use modelog_parquet::writer_properties;
 use super::{History, Opened, PREDICTIONS, Settings};
 use crate::corpus::{self, Body, Naming};
 use crate::inprocess::{JSON_EVENTS, drive};
-use crate::measure::{Figure, Stopwatch, in_turns};
+use crate::measure::{CpuTime, Figure, Stopwatch, in_turns};
 use crate::report::{Mark, Row};
 use crate::{Options, Size, limits};
 
@@ -30,31 +30,42 @@ pub(super) fn measure(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>> {
     progress("log → verified Parquet");
-    let mut rows = vec![alone(options, size, log)?];
+    let mut rows = alone(options, size, log)?;
     progress("ingest beside the compactor");
     rows.extend(beside_ingest(options, size, log)?);
     Ok(rows)
 }
 
-pub(super) fn alone(options: &Options, size: Size, log: &History) -> Result<Row> {
+pub(super) fn alone(options: &Options, size: Size, log: &History) -> Result<Vec<Row>> {
     let (id, batches) = columns(log)?;
+    let (mut our_cpu, mut limit_cpu) = (Vec::new(), Vec::new());
     let (ours, limit) = in_turns(
         size.repetitions,
-        || compact(options, log),
+        || {
+            let (rate, cpu) = compact(options, log)?;
+            our_cpu.push(cpu);
+            Ok(rate)
+        },
         || {
             let properties = writer_properties(PREDICTIONS, id);
-            let watch = Stopwatch::start();
+            let (watch, cpu) = (Stopwatch::start(), CpuTime::start());
             limits::write_parquet(&options.directory, &batches, properties)?;
+            limit_cpu.push(cpu.micros_each(log.events));
             Ok(watch.rate(log.events))
         },
     )?;
-    Ok(Row::new(
-        "log → verified Parquet, columns on all cores",
-        "events/s",
-        ours,
-    )
-    .beside("ArrowWriter alone, one thread", limit)
-    .mark(Mark::RatioAtLeast(0.5)))
+    let limit_name = "ArrowWriter alone, one thread";
+    Ok(vec![
+        Row::new(
+            "log → verified Parquet, columns on all cores",
+            "events/s",
+            ours,
+        )
+        .beside(limit_name, limit)
+        .mark(Mark::RatioAtLeast(0.5)),
+        Row::new("  CPU time of all threads", "µs/event", Figure::of(our_cpu))
+            .beside(limit_name, Figure::of(limit_cpu)),
+    ])
 }
 
 /// The rows of a log as the files have them.
@@ -81,16 +92,17 @@ fn columns(log: &History) -> Result<(LogId, Vec<RecordBatch>)> {
     Ok((reader.log_id(), batches))
 }
 
-/// Compacts a copy of the log; answers events per second, from the first read to the last file's publication.
-fn compact(options: &Options, log: &History) -> Result<f64> {
+/// Compacts a copy of the log; answers events per second, from the first read to the last file's publication, and CPU
+/// time of each.
+fn compact(options: &Options, log: &History) -> Result<(f64, f64)> {
     let data = log.copy(options)?;
     let opened = Opened::on(data.path(), &Settings::default())?;
-    let watch = Stopwatch::start();
+    let (watch, cpu) = (Stopwatch::start(), CpuTime::start());
     let compactor = opened.start_compactor();
     opened.compact(&compactor)?;
-    let rate = watch.rate(log.events);
+    let measured = (watch.rate(log.events), cpu.micros_each(log.events));
     opened.close()?;
-    Ok(rate)
+    Ok(measured)
 }
 
 /// Ingest into a log that the compactor has not caught up with, so that it has work from the first moment to the last.
