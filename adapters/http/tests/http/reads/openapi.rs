@@ -115,7 +115,11 @@ async fn every_route_of_the_contract_is_described_and_there() {
             "{route}"
         );
     }
-    for route in ["/v1/projections/{name}/rebuild", "/v1/compact", "/v1/backups"] {
+    for route in [
+        "/v1/projections/{name}/rebuild",
+        "/v1/compact",
+        "/v1/backups",
+    ] {
         assert!(api["paths"][route]["post"].is_object(), "{route}");
     }
 }
