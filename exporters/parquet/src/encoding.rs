@@ -1,8 +1,8 @@
 //! How each column is written.
 //!
 //! The defaults of the format are made for numbers. Ours: zstd; offsets and times as differences, which take a byte or
-//! less a row; no dictionary where hardly a value repeats (ids, inputs and outputs), since one is given up only after it
-//! was built; a Bloom filter where people look for one value (`id`, `prediction_id`, `run`), folded by the library to
+//! less a row; no dictionary where hardly a value repeats (ids, inputs and outputs, measured values), since one is given
+//! up only after it was built; a Bloom filter where people look for one value (`id`, `prediction_id`, `run`), folded by the library to
 //! what the distinct values of a row group need; statistics by page, so that readers skip pages, save where the least
 //! and greatest JSON text say nothing.
 //!
@@ -23,7 +23,8 @@ use crate::schema::{self, OriginColumn, keys};
 /// A row group has at most so many rows.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
 
-/// Measured on predictions of about 400 bytes: level 3 takes a third longer than level 1 for 4 % less.
+/// Measured on predictions with inputs and outputs, against level 1: level 3 takes two fifths more time and saves nothing,
+/// level 6 nearly three times as much for 5 % less.
 const ZSTD_LEVEL: i32 = 1;
 
 /// How often a Bloom filter may say "perhaps" of a value that is not there.
@@ -31,7 +32,7 @@ const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 
 /// What people look for by one value.
 const LOOKED_UP: &[&str] = &["id", "prediction_id", "run"];
-/// What hardly repeats within a row group.
+/// What hardly repeats within a row group. Without a dictionary, numbers that do not repeat are smaller, too.
 const DISTINCT: &[&str] = &[
     "id",
     "prediction_id",
@@ -39,6 +40,10 @@ const DISTINCT: &[&str] = &[
     "trace_id",
     "input",
     "output",
+    "confidence",
+    "predicted_value",
+    "value",
+    "score",
 ];
 
 /// How files of a kind are written: for whoever writes the same by other means, to compare.

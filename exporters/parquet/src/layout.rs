@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! _manifest.json
+//! _lock                       held while a compactor is at work
 //! kind=PredictionLogged/date=2026-11-22/00000000000000000000-00000000000004194304.parquet
 //! kind=PredictionLogged/date=2026-11-22/.00000000000004194304.tmp
 //! ```

@@ -1,7 +1,7 @@
 //! The columns of files.
 //!
-//! Files of events have the columns of [`modelog_engine::event::schema::arrow_schema`], in that order. [`ORIGIN`] are
-//! those of the rows that say where batches came from: which of them have values depends on `source`. Integers are
+//! Files of events have the columns of [`modelog_engine::event::schema::arrow_schema`], in that order. [`OriginColumn`]
+//! names those of the rows that say where batches came from: which of them have values depends on `source`. Integers are
 //! INT64 throughout, which every reader knows; unsigned ones of 64 bits (`body_hash`, `sequence`) keep their bits.
 
 use std::sync::{Arc, OnceLock};

@@ -85,7 +85,10 @@ async fn a_file_of_another_log_is_no_leftover() {
     fs::copy(other.path().join("parquet").join(file), &strange).unwrap();
     let running = place(one.path()).start();
     running.flush().await;
-    assert_eq!(running.store.status().foreign, [strange.clone()]);
+    assert_eq!(
+        running.store.status().foreign,
+        std::slice::from_ref(&strange)
+    );
     assert!(strange.exists());
     running.close().await;
 }

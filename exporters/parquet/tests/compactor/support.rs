@@ -208,7 +208,7 @@ impl Driven<'_> {
 /// Rows of a kind with everything that is hard to keep; `number` makes them distinct.
 pub(crate) fn write_row(builder: &mut EventBatchBuilder, kind: Kind, number: usize) {
     let needed_together = ["run", "model", "version"];
-    let sparse = number % 3 == 0;
+    let sparse = number.is_multiple_of(3);
     let mut row = builder.row(kind);
     row.text(schema::ID, &format!("{kind}-{number}")).unwrap();
     for (column, field) in schema::fields(kind).enumerate().skip(schema::TIME) {
@@ -219,7 +219,7 @@ pub(crate) fn write_row(builder: &mut EventBatchBuilder, kind: Kind, number: usi
             }
             continue;
         }
-        let even = number % 2 == 0;
+        let even = number.is_multiple_of(2);
         let set = match field.ty {
             FieldType::Text if even => row.text(column, ""),
             FieldType::Text => row.text(column, &"é\u{1F600}\t\"\\,".repeat(number % 50 + 1)),
