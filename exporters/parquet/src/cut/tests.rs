@@ -41,7 +41,7 @@ fn cut_beside(written: &Directory, from: &Path, name: &str, until: Offset) -> (P
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn what_is_below_stays(

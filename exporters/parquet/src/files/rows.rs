@@ -1,5 +1,6 @@
 //! The rows of one kind, file after file, in pieces whose places were checked.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub(crate) struct KindRows {
     history: Arc<History>,
     manifest: Arc<Manifest>,
     kind: FileKind,
+    /// Where its files are in the manifest: the merge asks for every batch.
+    files: Range<usize>,
     columns: Columns,
     from: Offset,
     end: Offset,
@@ -75,10 +78,12 @@ impl KindRows {
         (from, end): (Offset, Offset),
     ) -> Self {
         let files = manifest.files_of(kind);
+        let start = manifest.files.partition_point(|file| file.kind < kind);
         Self {
             history: Arc::clone(history),
             manifest: Arc::clone(manifest),
             kind,
+            files: start..start + files.len(),
             columns,
             from,
             end,
@@ -93,9 +98,13 @@ impl KindRows {
         self.kind
     }
 
+    fn file(&self, number: usize) -> Option<&FileEntry> {
+        self.manifest.files[self.files.clone()].get(number)
+    }
+
     /// The file that is opened next, unless one is open.
     pub(crate) fn unopened(&self) -> Option<&FileEntry> {
-        let file = self.manifest.files_of(self.kind).get(self.next_file)?;
+        let file = self.file(self.next_file)?;
         (self.open.is_none() && file.first < self.end).then_some(file)
     }
 
@@ -143,7 +152,7 @@ impl KindRows {
         self.next_file += 1;
         self.failed = Some(Arc::clone(&entry));
         let file = self.history.open(self.manifest.log, &entry)?;
-        if let Some(after) = self.manifest.files_of(self.kind).get(self.next_file)
+        if let Some(after) = self.file(self.next_file)
             && after.first < self.end
         {
             self.history.compare_ahead(after);

@@ -44,7 +44,7 @@ fn assert_contiguous(batches: &[LoggedBatch], from: Offset, end: Offset) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn what_was_written_is_read(

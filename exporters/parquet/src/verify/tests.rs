@@ -78,7 +78,7 @@ fn entry_of(written: &Directory, kind: Kind) -> &FileEntry {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn sound_directories_are_found_sound(
