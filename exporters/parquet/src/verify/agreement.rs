@@ -17,7 +17,6 @@ use modelog_engine::origin::Origin;
 use modelog_engine::{LogError, Offset};
 
 use super::Findings;
-use crate::error::ParquetError;
 use crate::files::{FileError, History};
 use crate::manifest::Manifest;
 use crate::merge::Merge;
@@ -75,7 +74,7 @@ pub(super) fn check(
     mut segments: SegmentReader,
     findings: &mut Findings,
     progress: &mut dyn FnMut(u64),
-) -> Result<u64, ParquetError> {
+) -> u64 {
     let directory = history.directory();
     if segments.log_id() != manifest.log {
         let what = format!(
@@ -84,7 +83,7 @@ pub(super) fn check(
             segments.log_id()
         );
         findings.corrupt(directory, None, what);
-        return Ok(0);
+        return 0;
     }
     if segments.cold_end() > manifest.cold_end {
         let what = format!(
@@ -110,24 +109,24 @@ pub(super) fn check(
             Ok(None) => break,
             Err(error @ FileError::Io { .. }) => {
                 comparison.findings.note(error);
-                return Ok(comparison.compared);
+                return comparison.compared;
             }
             // Noted by those who looked at the files alone.
-            Err(_) => return Ok(comparison.compared),
+            Err(_) => return comparison.compared,
         }
         while theirs.reached < ours.reached {
             match segments.next(READ_BYTES) {
-                Ok(batches) if batches.is_empty() => return Ok(comparison.compared),
+                Ok(batches) if batches.is_empty() => return comparison.compared,
                 Ok(batches) => batches.into_iter().for_each(|batch| theirs.add(batch)),
                 Err(error) => return comparison.segments(error),
             }
         }
         if !comparison.compare(&mut ours, &mut theirs) {
-            return Ok(comparison.compared);
+            return comparison.compared;
         }
         progress(comparison.compared);
     }
-    Ok(comparison.compared)
+    comparison.compared
 }
 
 struct Comparison<'a> {
@@ -137,20 +136,15 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Segments that cannot be read are for those who verify segments; here it only ends the comparison.
-    fn segments(self, error: LogError) -> Result<u64, ParquetError> {
-        if matches!(error, LogError::Io { .. }) {
-            return Err(ParquetError::Log {
-                end: Offset::ZERO,
-                source: error,
-            });
-        }
+    /// Segments that cannot be read are for those who verify segments, and one may be gone since the list was made; here
+    /// it only ends the comparison.
+    fn segments(self, error: LogError) -> u64 {
         let what = format!(
             "could not be compared with the segments further: {}",
             modelog_engine::chain(&error)
         );
         self.findings.notice(&self.directory, what);
-        Ok(self.compared)
+        self.compared
     }
 
     /// Compares what both sides have; after a difference there is no point in going on.

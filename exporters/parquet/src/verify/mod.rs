@@ -231,7 +231,7 @@ impl Verifier {
                 segments,
                 &mut self.findings,
                 &mut tell,
-            )?;
+            );
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ impl Verifier {
 
     fn other(&self, manifest: &Manifest, path: &Path, below: &Path) -> &'static str {
         if is_unfinished(below) || below == Path::new(&format!("{MANIFEST}.tmp")) {
-            return "an unfinished file; the next start of the server removes it";
+            return "an unfinished file: being written, or left by a crash; the next start of the server removes it then";
         }
         let Some(name) = FileName::parse(below) else {
             return match below.extension() {

@@ -2,6 +2,7 @@ use std::fs;
 
 use modelog_engine::batch::{EventBatchBuilder, LoggedBatch};
 use modelog_engine::event::Kind;
+use modelog_engine::inspect;
 use modelog_engine::names::NamedEntity;
 use modelog_engine::sim::SimStorage;
 use modelog_engine::{Config, Engine, Timestamp};
@@ -506,6 +507,23 @@ fn files_agree_with_segments_or_the_difference_is_told() {
     other[7].origins.clear();
     let found = compared(data.path(), &whole(&other));
     assert!(said(&found)[0].1.contains("origin"), "{:?}", said(&found));
+
+    // A segment that a running server removes meanwhile.
+    let written = whole(&batches);
+    let segments = SegmentReader::open(Arc::clone(&written.storage), data.path()).unwrap();
+    let segment = inspect::segments(data.path()).unwrap().remove(0).path;
+    let aside = data.path().join("aside");
+    fs::rename(&segment, &aside).unwrap();
+    let found = verify(
+        written.path(),
+        &written.storage,
+        Some(segments),
+        &mut |_| {},
+    )
+    .unwrap();
+    assert!(!found.is_damaged(), "{:?}", said(&found));
+    assert!(said(&found)[0].1.contains("could not be compared"));
+    fs::rename(&aside, &segment).unwrap();
 
     // Files of another log.
     let foreign = write(&batches, &mut Dice::new(9), SMALL);
