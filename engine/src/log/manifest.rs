@@ -216,6 +216,10 @@ impl Manifest {
             offset: Offset::ZERO,
             reason: "both of its slots are damaged".into(),
         })?;
+        if write {
+            // A process that died may have written this and not synced it: what is relied on must outlive a crash.
+            file.sync_data().map_err(LogError::io("syncing", &path))?;
+        }
         Ok(Self {
             file,
             path,
