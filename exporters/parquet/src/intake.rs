@@ -115,7 +115,7 @@ impl Intake {
         self.taken = batch.end();
         self.encode()?;
         let target = self.shared.config.target_file_bytes;
-        self.close(handle, |open| open.written_bytes() >= target)
+        self.close(handle, |open| open.is_full(target))
     }
 
     /// Encodes until what waits is within its bounds.

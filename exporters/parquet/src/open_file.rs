@@ -36,6 +36,9 @@ use crate::schema::file_schema;
 use crate::sink::Sink;
 use crate::store::Shared;
 
+/// A file is closed at so many row groups. The format has room for eight times as many.
+const ROW_GROUPS_MAX: usize = 4096;
+
 /// A file that takes rows.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
@@ -149,6 +152,14 @@ impl OpenFile {
     pub(crate) fn written_bytes(&self) -> u64 {
         let writer = self.writer.as_ref();
         writer.map_or(0, |writer| writer.file.bytes_written() as u64)
+    }
+
+    /// Whether the file has grown to a size, or to as many row groups as anybody should have to read of.
+    pub(crate) fn is_full(&self, target_bytes: u64) -> bool {
+        self.writer.as_ref().is_some_and(|writer| {
+            writer.file.bytes_written() as u64 >= target_bytes
+                || writer.file.flushed_row_groups().len() >= ROW_GROUPS_MAX
+        })
     }
 
     /// Encodes the first rows that wait, as a row group.

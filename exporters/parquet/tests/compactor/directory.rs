@@ -295,3 +295,37 @@ async fn what_stops_the_compactor_is_told_by_everybody() {
     assert!(matches!(flushed, Err(ParquetError::NotRunning { .. })));
     running.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_ever_for_a_log_that_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = FakeClock::at("2026-11-22T12:00:00Z");
+    let place = Place::new(directory.path(), clock.clone());
+    let (engine, store) = place.open();
+    let mut driven = Driven {
+        engine: &engine,
+        compactor: store.projection(engine.cold()),
+    };
+    driven.catch_up().await.unwrap();
+    // A long silence while there was nothing to hand over is none.
+    clock.advance(std::time::Duration::from_secs(100));
+    let batch = of_kind(Kind::MetricLogged, 0..10);
+    engine.append(batch, Default::default()).await.unwrap();
+    let flushing = tokio::spawn({
+        let store = store.clone();
+        async move { store.flush().await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!flushing.is_finished());
+    driven.catch_up().await.unwrap();
+    assert_eq!(flushing.await.unwrap().unwrap(), Offset(10));
+
+    let batch = of_kind(Kind::MetricLogged, 10..20);
+    engine.append(batch, Default::default()).await.unwrap();
+    let flushing = tokio::spawn(async move { store.flush().await });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!flushing.is_finished());
+    clock.advance(std::time::Duration::from_secs(61));
+    let error = flushing.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("hands nothing over"), "{error}");
+}
