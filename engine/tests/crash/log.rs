@@ -125,6 +125,45 @@ fn a_crash_during_recovery_is_recovered_from() {
     }
 }
 
+#[test]
+fn what_a_killed_process_left_in_memory_is_durable_once_the_next_one_relies_on_it() {
+    let calls: Vec<_> = calls().into_iter().filter(|call| call.len() < 6).collect();
+    let expected = Expected::new(calls[..4].to_vec());
+    let disk = disk(1);
+    disk.record();
+    let mut timeline = Timeline::default();
+    for (sequence, call) in expected.calls[..3].iter().enumerate() {
+        let engine = open(&disk).unwrap();
+        timeline.submitted.push(disk.ios());
+        append(&engine, sequence as u64, call).unwrap();
+        timeline.acknowledged.push(disk.ios());
+        engine.close_blocking().unwrap();
+    }
+    let history = disk.history();
+    let mut replay = history.replay();
+    for k in history.crash_points() {
+        replay.go_to(k);
+        if replay
+            .next_io()
+            .is_some_and(|io| io.is_write() && io.thread() == "modelog-ahead")
+        {
+            continue;
+        }
+        let _replayable = Replayable(format!("killed at I/O {k}, {:?}", replay.next_io()));
+        let (least, most) = timeline.at(k);
+        let left = replay.crash(Crash::Kill { seed: k });
+        let engine = open(&left).unwrap();
+        let recovered = expected.check(&engine, least, most);
+        if k % 2 == 0 {
+            engine.seal().unwrap();
+        }
+        append(&engine, recovered as u64, &expected.calls[recovered]).unwrap();
+        let left = left.reboot(Crash::LoseAll);
+        expected.check(&open(&left).unwrap(), recovered + 1, recovered + 1);
+        drop(engine);
+    }
+}
+
 /// Runs until the disk crashes under the program's feet.
 fn live_until_crash(disk: &SimStorage, expected: &Expected) -> (usize, usize) {
     let (mut acknowledged, mut submitted) = (0, 0);

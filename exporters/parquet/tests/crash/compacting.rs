@@ -154,7 +154,7 @@ fn crashes(k: u64) -> Vec<Crash> {
 fn a_crash_at_any_io_shows_every_event_once_and_loses_none() {
     let (history, timeline, expected) = recorded();
     let mut replay = history.replay();
-    for k in crash_points(&history, 2) {
+    for k in crash_points(&history, 3) {
         replay.go_to(k);
         let (least, most) = timeline.at(k);
         for (turn, crash) in crashes(k).into_iter().enumerate() {
@@ -189,7 +189,7 @@ fn who_reads_the_files_meanwhile_sees_whole_ones_and_no_event_twice() {
 fn a_crash_while_what_a_crash_left_is_gone_on_with_is_no_worse() {
     let (history, timeline, expected) = recorded();
     let mut replay = history.replay();
-    for k in crash_points(&history, 5) {
+    for k in crash_points(&history, 9) {
         replay.go_to(k);
         let (least, most) = timeline.at(k);
         for first in [Crash::Kill { seed: k }, Crash::power_loss(k)] {
@@ -204,7 +204,7 @@ fn a_crash_while_what_a_crash_left_is_gone_on_with_is_no_worse() {
             let second_life = left.history();
             let _trace = Replayable(format!("the second life\n{second_life:?}"));
             let mut again = second_life.replay();
-            for j in crash_points(&second_life, 9).skip(k as usize % 3) {
+            for j in crash_points(&second_life, 11).skip(k as usize % 3) {
                 again.go_to(j);
                 for second in [Crash::LoseAll, Crash::power_loss(k * 100 + j)] {
                     let _replayable = Replayable(format!(
@@ -253,12 +253,12 @@ fn live_with_a_failure(disk: &SimStorage, expected: &Expected) -> (usize, usize)
 #[test]
 fn a_failure_of_any_io_loses_nothing_and_shows_nothing_twice() {
     let (history, _, expected) = recorded();
-    for k in crash_points(&history, 3) {
+    for k in crash_points(&history, 4) {
         let all = [Fault::LosingSync, Fault::Io, Fault::ShortWrite, Fault::Full];
         for fault in if full() {
             &all[..]
         } else {
-            &all[(k / 3 % 4) as usize..][..1]
+            &all[(k / 4 % 4) as usize..][..1]
         } {
             let _replayable = Replayable(format!("{fault:?} of I/O {k}"));
             let disk = disk(k);

@@ -26,10 +26,10 @@ fn restored() -> PathBuf {
 
 /// Every so many I/Os, the last ones all.
 fn crash_points(history: &modelog_engine::sim::History) -> Vec<u64> {
-    let step = if full() || !cfg!(debug_assertions) {
-        1
-    } else {
-        5
+    let step = match (full(), cfg!(debug_assertions)) {
+        (true, _) => 1,
+        (false, false) => 2,
+        (false, true) => 5,
     };
     let (first, last) = history.crash_points().into_inner();
     (first..=last)
