@@ -1,4 +1,12 @@
 //! The cold part of the log: history as Parquet files, which any analyst opens and from which everything can be rebuilt.
+//!
+//! ```text
+//! log ─▶ compactor: rows ─▶ pending ─▶ row groups ─▶ .tmp ─▶ read back, compared ─▶ *.parquet ─▶ _manifest.json ─▶ cold_end
+//! log ◀─ cold tier: merged by offset ◀──────────────────────────────────────────── *.parquet
+//! ```
+//!
+//! Files of a kind follow each other without overlap, and are never changed ([`layout`], [`manifest`]); their columns are
+//! those of the log ([`schema`]). All disk access goes through the engine's `Storage`, all time through its `Clock`.
 
 mod closing;
 mod cold;

@@ -137,6 +137,10 @@ impl Worker {
         }
         match self.try_open() {
             Ok(manifest) => {
+                if manifest.cold_end >= self.handle.tail() {
+                    // Nothing will be taken in that could show that all is well again.
+                    self.shared.progress().last_error = None;
+                }
                 let checkpoint = Checkpoint {
                     log: manifest.log,
                     epoch: manifest.epoch,
