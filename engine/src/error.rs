@@ -183,6 +183,9 @@ pub enum AppendError {
         expected: u64,
         found: u64,
     },
+    /// The log writes events of this kind itself: they say which numbers names were given.
+    #[error("events of the kind {kind} are written by the log alone")]
+    Reserved { kind: Kind },
     /// Larger than a frame may be.
     #[error("the call takes {bytes} bytes in the log, at most {max} are allowed")]
     TooLarge { bytes: usize, max: usize },
@@ -214,6 +217,7 @@ impl AppendError {
             Self::KeyReused
             | Self::StaleProducer { .. }
             | Self::SequenceGap { .. }
+            | Self::Reserved { .. }
             | Self::TooLarge { .. } => ErrorKind::Invalid,
             Self::Backlog { .. }
             | Self::DiskFull

@@ -205,6 +205,7 @@ impl From<AppendError> for Problem {
             AppendError::KeyReused => (Code::KeyReused, None),
             AppendError::StaleProducer { .. } => (Code::StaleProducer, None),
             AppendError::SequenceGap { .. } => (Code::SequenceGap, None),
+            AppendError::Reserved { .. } => (Code::InvalidEvents, None),
             AppendError::TooLarge { .. } => (Code::TooLarge, None),
             AppendError::Backlog { .. } => (Code::Backlog, None),
             AppendError::DiskFull => (Code::DiskFull, None),

@@ -144,15 +144,23 @@ impl EventBatch {
     /// How many of the events are records of rejected ones.
     #[must_use]
     pub fn rejected(&self) -> u32 {
-        let rejected = match &self.content {
-            Content::Built(builder) => builder.rows_of(Kind::EventRejected),
+        self.rows_of(Kind::EventRejected) as u32
+    }
+
+    /// Whether there are events of a kind.
+    pub(crate) fn holds(&self, kind: Kind) -> bool {
+        self.rows_of(kind) > 0
+    }
+
+    fn rows_of(&self, kind: Kind) -> usize {
+        match &self.content {
+            Content::Built(builder) => builder.rows_of(kind),
             Content::Arrays { tables, .. } => tables
                 .iter()
-                .filter(|table| table.kind() == Kind::EventRejected)
+                .filter(|table| table.kind() == kind)
                 .map(Table::rows)
                 .sum(),
-        };
-        rejected as u32
+        }
     }
 
     /// The batch as a log would hold it at a place, its events without numbers for their names: for tests and tools

@@ -22,7 +22,7 @@ use crate::batch::{EventBatch, Table};
 use crate::config::{AppendOptions, Appended, OnBacklog, OnConflict, OnCreate};
 use crate::engine::Health;
 use crate::error::AppendError;
-use crate::event::schema;
+use crate::event::{Kind, schema};
 
 /// How often a full disk is looked at again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -61,6 +61,11 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let shared = &self.shared;
         let started = shared.clock.monotonic();
+        if batch.holds(Kind::EntityNamed) {
+            return Err(AppendError::Reserved {
+                kind: Kind::EntityNamed,
+            });
+        }
         fit_origin(&mut batch);
         let (mut call, duplicates) = Call::new(batch, options)?;
         let mut settled = Settled {

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use super::inspect::{self, Severity};
 use crate::batch::{EventBatch, EventBatchBuilder, Row};
-use crate::event::{EntityKind, Event, Fact, MetricLogged, ModelCreated, PredictionLogged};
+use crate::event::{
+    EntityKind, EntityNamed, Event, Fact, Kind, MetricLogged, ModelCreated, PredictionLogged,
+};
 use crate::origin::{Origin, Source};
 use crate::{
     AppendError, AppendOptions, Appended, Clock, Config, Engine, Foundations, Health, LocalStorage,
@@ -460,6 +462,23 @@ fn a_read_is_limited_by_what_it_takes_in_memory() {
 }
 
 #[test]
+fn names_are_given_by_the_log_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    let named = Event::from(EntityNamed {
+        entity_kind: "model".into(),
+        entity_id: 7,
+        name: "m".into(),
+        ..EntityNamed::default()
+    });
+    let refused = AppendError::Reserved {
+        kind: Kind::EntityNamed,
+    };
+    assert_eq!(append(&engine, &[prediction(1), named]), Err(refused));
+    assert_eq!(engine.tail(), Offset(0));
+}
+
+#[test]
 fn one_process_at_a_time_and_nothing_after_closing() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(directory.path())).unwrap();
@@ -531,6 +550,7 @@ fn write_golden(data: &Path) -> Vec<Event> {
     };
     let engine = Engine::open_on(config(data), foundations).unwrap();
     let mut events: Vec<_> = crate::batch::tests::one_of_each();
+    events.retain(|event| event.kind() != Kind::EntityNamed);
     append(&engine, &events).unwrap();
     let predictions: Vec<_> = (0..20).map(prediction).collect();
     let mut batch = EventBatch::from_events(&predictions).unwrap();
