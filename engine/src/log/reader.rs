@@ -86,13 +86,20 @@ impl LogReader {
             return Ok(Vec::new());
         }
         let recent = lock(&self.shared.recent).from(self.position, limit_bytes);
-        let batches = match recent {
+        let mut batches = match recent {
             Some(batches) => {
                 self.place = None;
                 batches
             }
             None => self.read_files(limit_bytes)?,
         };
+        // What was synced can be read a moment before the tail says so. Whoever went beyond the tail could not come back.
+        let tail = self.shared.tail();
+        let shown = batches.partition_point(|batch| batch.end() <= tail);
+        if shown < batches.len() {
+            batches.truncate(shown);
+            self.place = None;
+        }
         if let Some(last) = batches.last() {
             self.position = last.end();
         }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::inspect::{self, Severity};
-use crate::batch::{EventBatch, EventBatchBuilder, Row};
+use super::{Log, Parts};
+use crate::batch::{EventBatch, EventBatchBuilder, LoggedBatch, Row};
 use crate::event::{
     EntityKind, EntityNamed, Event, Fact, Kind, MetricLogged, ModelCreated, PredictionLogged,
 };
@@ -26,6 +27,21 @@ fn config(path: &Path) -> Config {
     config.log.segment_bytes = 64 << 10;
     config.log.reserve_bytes = 0;
     config
+}
+
+fn parts() -> Parts {
+    let Foundations {
+        storage,
+        clock,
+        cold,
+        new_log,
+    } = Foundations::default();
+    Parts {
+        storage,
+        clock,
+        cold,
+        new_log,
+    }
 }
 
 fn prediction(id: u64) -> Event {
@@ -459,6 +475,40 @@ fn a_read_is_limited_by_what_it_takes_in_memory() {
         rows += batches.iter().map(|batch| batch.rows).sum::<u32>();
     }
     assert_eq!(rows, 40);
+}
+
+#[test]
+fn a_reader_stops_at_the_tail_whatever_can_be_read_already() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), config(directory.path()).log, parts()).unwrap();
+    let append = |events: std::ops::Range<u64>| {
+        let events: Vec<_> = events.map(prediction).collect();
+        let batch = EventBatch::from_events(&events).unwrap();
+        let done = pollster::block_on(log.append(batch, AppendOptions::default()));
+        assert_eq!(u64::from(done.unwrap().accepted), events.len() as u64);
+    };
+    append(0..4);
+    append(4..10);
+    // Between a sync and the news of it: the second batch is there, the tail is not.
+    let shared = Arc::clone(log.shared());
+    let set_tail = |end| shared.tail.send_modify(|tail| tail.offset = Offset(end));
+    for recent in [true, false] {
+        if !recent {
+            super::lock(&shared.recent).batches.clear();
+        }
+        set_tail(4);
+        let mut reader = log.reader(Offset::ZERO);
+        let rows = |batches: Vec<Arc<LoggedBatch>>| -> u32 {
+            batches.iter().map(|batch| batch.rows).sum()
+        };
+        assert_eq!(rows(reader.read(1 << 20).unwrap()), 4, "recent: {recent}");
+        assert_eq!(reader.position(), Offset(4));
+        assert_eq!(rows(reader.read(1 << 20).unwrap()), 0);
+        set_tail(10);
+        assert_eq!(rows(reader.read(1 << 20).unwrap()), 6);
+        assert_eq!(rows(reader.read(1 << 20).unwrap()), 0);
+    }
+    log.close().unwrap();
 }
 
 #[test]
