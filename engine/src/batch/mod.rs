@@ -278,6 +278,41 @@ impl LoggedBatch {
         }
     }
 
+    /// The rows from an offset up to another. Origins that do not lie among them whole are left out, names are all kept.
+    pub(crate) fn between(&self, from: Offset, until: Offset) -> Self {
+        let first = from.max(self.first_offset);
+        let skipped = first.since(self.first_offset) as u32;
+        let end = until.since(self.first_offset) as u32;
+        let tables = self.tables.iter().filter_map(|table| {
+            let (mut rows, mut ords) = (Vec::new(), Vec::new());
+            for row in 0..table.rows() {
+                let ord = table.ord(row);
+                if (skipped..end).contains(&ord) {
+                    rows.push(row as u32);
+                    ords.push(ord - skipped);
+                }
+            }
+            (!rows.is_empty()).then(|| table.take(&rows, ords))
+        });
+        let origins = self
+            .origins
+            .iter()
+            .filter(|origin| origin.first_ord >= skipped && origin.first_ord + origin.rows <= end)
+            .map(|origin| Origin {
+                first_ord: origin.first_ord - skipped,
+                ..origin.clone()
+            });
+        Self {
+            first_offset: first,
+            rows: end - skipped,
+            origins: origins.collect(),
+            tables: tables.collect(),
+            names: self.names.clone(),
+            append_time: self.append_time,
+            epoch: self.epoch,
+        }
+    }
+
     /// About how many bytes it holds in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {

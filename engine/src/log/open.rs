@@ -19,8 +19,9 @@
 //!     manifest speaks of the new one.
 //! O2. Until the manifest is written nothing has changed: recovery can be interrupted anywhere and run again.
 //! O3. Nothing is changed at all where the log is corrupt.
+//! O4. A segment may be missing only if all it held lies below `cold_end`, and the cold tier still holds what was handed
+//!     over to it.
 
-use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
@@ -30,12 +31,11 @@ use super::ahead::Ahead;
 use super::append_clock::AppendClock;
 use super::copy::sync_names;
 use super::counts::space_wanted;
-use super::frame::{BLOCK_BYTES, FrameKind, Header, Place, Prefix, SCHEMA_VERSION, body_sum};
 use super::manifest::{Contents, Epoch, Manifest};
 use super::reader::{Want, read_segment};
-use super::roll::{Active, NewSegment};
+use super::roll::Active;
 use super::scan::{LastSegment, check_sealed, scan_last, segment_files};
-use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd};
+use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentEnd};
 use super::snapshot::{self, ADMISSION, About};
 use super::state::State;
 use super::writer::Writer;
@@ -44,7 +44,7 @@ use crate::clock::Clock;
 use crate::cold::ColdTier;
 use crate::config::LogConfig;
 use crate::error::LogError;
-use crate::storage::{LockGuard, Storage, StorageFile, read_exact};
+use crate::storage::{LockGuard, Storage, StorageFile};
 use crate::{LogId, Offset, Timestamp};
 
 /// How much is read at a time while the state is folded.
@@ -149,12 +149,13 @@ pub(super) fn fits(about: &About, contents: &Contents, tail: Offset) -> bool {
         && about.offset <= contents.epoch_end(about.epoch).unwrap_or(tail)
 }
 
-struct Opening {
-    parts: Parts,
-    config: LogConfig,
-    directory: PathBuf,
+/// An opening under way.
+pub(super) struct Opening {
+    pub(super) parts: Parts,
+    pub(super) config: LogConfig,
+    pub(super) directory: PathBuf,
     snapshots: PathBuf,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
 }
 
 /// The last segment of the manifest.
@@ -333,212 +334,6 @@ impl Opening {
             .map_err(LogError::io("opening", path))
     }
 
-    /// Goes on in the last segment if it was closed in order, else recovers into a new one.
-    fn take_over(
-        &mut self,
-        state: &mut State,
-        segments: &mut Vec<Arc<Segment>>,
-        (file, path, found): (Arc<dyn StorageFile>, PathBuf, LastSegment),
-        snapshot_at: Option<Offset>,
-    ) -> Result<(Active, Timestamp), LogError> {
-        let entry = *self
-            .manifest
-            .contents
-            .segments
-            .last()
-            .expect("there is a last segment");
-        let segment = |end: SegmentEnd| {
-            Arc::new(Segment {
-                number: entry.number,
-                first_offset: entry.first_offset,
-                epoch: found.epoch,
-                path: path.clone(),
-                end: Mutex::new((end.offset, end.position)),
-            })
-        };
-        let log = self.manifest.contents.log;
-        let nothing_cut = found.torn_end == found.sound.position;
-        // A log that was not padded goes on in a segment of its own.
-        let apart = !self.config.pad_groups || found.sound.position.is_multiple_of(BLOCK_BYTES);
-        if found.closed && nothing_cut && apart {
-            // Who closed it may have died before the closing frame was synced.
-            file.sync_data().map_err(LogError::io("syncing", &path))?;
-            let segment = segment(found.sound);
-            // The snapshot of a closing is the last word, on calls without events too.
-            if snapshot_at != Some(found.sound.offset) {
-                fold_segment(state, log, &segment, &*file)?;
-            }
-            self.reopen_last()?;
-            let active = Active {
-                segment,
-                zeroed: found.sound.position,
-                position: found.sound.position,
-                last_header_crc: found.sound.last_header_crc,
-                file,
-            };
-            return Ok((active, found.append_time));
-        }
-        let proven = segment(found.proven);
-        if found.proven.offset >= state.next {
-            fold_segment(state, log, &proven, &*file)?;
-        }
-        if !nothing_cut {
-            self.quarantine_bytes(&*file, &path, found.sound.position, found.torn_end)?;
-        }
-        let epoch = (!nothing_cut).then(|| Epoch {
-            number: found.epoch + 1,
-            start: found.sound.offset,
-        });
-        let unproven = Unproven {
-            file: &*file,
-            path: &path,
-            segment: entry.number,
-            found,
-        };
-        let active = self.begin(
-            state,
-            found.proven,
-            found.append_time,
-            Some((unproven, epoch)),
-        )?;
-        if found.sound.offset >= state.next {
-            fold_segment(state, log, &active.segment, &*active.file)?;
-        }
-        file.set_len(found.proven.position)
-            .map_err(LogError::io("cutting", &path))?;
-        segments.push(proven);
-        Ok((active, found.append_time))
-    }
-
-    /// Takes back, before anything is written to it, what closing recorded of the last segment.
-    fn reopen_last(&mut self) -> Result<(), LogError> {
-        let last = self.manifest.contents.segments.last_mut();
-        match last.and_then(|entry| entry.end.take()) {
-            Some(_) => self.manifest.write(),
-            None => Ok(()),
-        }
-    }
-
-    /// Starts a segment behind `predecessor`, with the unproven frames of the one before.
-    fn begin(
-        &mut self,
-        state: &State,
-        predecessor: SegmentEnd,
-        append_time: Timestamp,
-        unproven: Option<(Unproven<'_>, Option<Epoch>)>,
-    ) -> Result<Active, LogError> {
-        let storage = &*self.parts.storage;
-        let spare = self.directory.join("spare.tmp");
-        if storage
-            .exists(&spare)
-            .map_err(LogError::io("looking for", &spare))?
-        {
-            storage
-                .remove(&spare)
-                .map_err(LogError::io("removing", &spare))?;
-        }
-        let file = storage
-            .create(&spare)
-            .map_err(LogError::io("creating", &spare))?;
-        let contents = &mut self.manifest.contents;
-        let number = contents.segments.last().map_or(0, |entry| entry.number + 1);
-        let new_epoch = unproven.as_ref().and_then(|(_, epoch)| *epoch);
-        let old_end = unproven.as_ref().map(|(unproven, _)| unproven.found.proven);
-        let epoch = new_epoch.map_or(contents.epoch(), |epoch| epoch.number);
-        let start = NewSegment {
-            log: contents.log,
-            directory: &self.directory,
-            storage,
-            file,
-            number,
-            epoch,
-            predecessor,
-            append_time,
-            fill_block: self.config.pad_groups,
-        };
-        let mut active = start.begin(&state.sources.lasting())?;
-        if let Some((unproven, _)) = &unproven {
-            unproven.copy_to(contents.log, &mut active, self.config.pad_groups)?;
-        }
-        contents.epochs.extend(new_epoch);
-        start.publish(&mut self.manifest, old_end)?;
-        Ok(active)
-    }
-
-    /// Files that look like segments and are not in the manifest: a roll or a recovery did not get as far as that.
-    fn set_orphans_aside(&self) -> Result<(), LogError> {
-        let contents = &self.manifest.contents;
-        let known: Vec<PathBuf> = contents
-            .segments
-            .iter()
-            .map(|entry| segment::path(&self.directory, entry.first_offset, entry.number))
-            .collect();
-        let storage = &*self.parts.storage;
-        for path in segment_files(storage, &self.directory)? {
-            if !known.contains(&path) {
-                let name = path.file_name().unwrap_or_default().to_owned();
-                let target = self.quarantine_path(&name.to_string_lossy())?;
-                storage
-                    .rename(&path, &target)
-                    .map_err(LogError::io("renaming", &path))?;
-                storage
-                    .sync_dir(&self.directory)
-                    .map_err(LogError::io("syncing", &self.directory))?;
-                tracing::warn!(from = %path.display(), to = %target.display(), "set aside an unfinished segment");
-            }
-        }
-        Ok(())
-    }
-
-    /// A free name in the quarantine.
-    fn quarantine_path(&self, name: &str) -> Result<PathBuf, LogError> {
-        let storage = &*self.parts.storage;
-        let directory = self.directory.join("quarantine");
-        storage
-            .create_dir_all(&directory)
-            .map_err(LogError::io("creating", &directory))?;
-        let mut number = 0;
-        loop {
-            let path = directory.join(format!("{name}.{number}"));
-            if !storage
-                .exists(&path)
-                .map_err(LogError::io("looking for", &path))?
-            {
-                return Ok(path);
-            }
-            number += 1;
-        }
-    }
-
-    fn quarantine_bytes(
-        &self,
-        file: &dyn StorageFile,
-        path: &Path,
-        from: u64,
-        to: u64,
-    ) -> Result<(), LogError> {
-        let storage = &*self.parts.storage;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let target = self.quarantine_path(&format!("{name}@{from}"))?;
-        let copy = storage
-            .create(&target)
-            .map_err(LogError::io("creating", &target))?;
-        let mut bytes = vec![0; (to - from) as usize];
-        read_exact(file, &mut bytes, from).map_err(LogError::io("reading", path))?;
-        copy.write_at(&[IoSlice::new(&bytes)], 0)
-            .map_err(LogError::io("writing", &target))?;
-        copy.sync_data().map_err(LogError::io("syncing", &target))?;
-        let directory = self.directory.join("quarantine");
-        storage
-            .sync_dir(&directory)
-            .map_err(LogError::io("syncing", &directory))?;
-        tracing::warn!(
-            segment = %path.display(), from, to, copy = %target.display(),
-            "cut off a torn write, which was never acknowledged"
-        );
-        Ok(())
-    }
-
     fn start(
         self,
         lock: LockGuard,
@@ -612,87 +407,8 @@ impl Opening {
     }
 }
 
-/// Frames that are sound and not proven to be synced.
-struct Unproven<'a> {
-    file: &'a dyn StorageFile,
-    path: &'a Path,
-    segment: u64,
-    found: LastSegment,
-}
-
-impl Unproven<'_> {
-    /// Writes the frames into a new segment, behind them one without events that fills the block if asked to, and syncs
-    /// it.
-    fn copy_to(&self, log: LogId, active: &mut Active, fill_block: bool) -> Result<(), LogError> {
-        let (from, to) = (self.found.proven.position, self.found.sound.position);
-        let mut scan = FrameScan::new(self.file, self.path, (log, self.segment), from, to);
-        let mut end = active.segment.first_offset;
-        let mut append_time = None;
-        while let Some(frame) = scan.next()? {
-            if frame.header.is_closing() || frame.header.is_state() {
-                continue;
-            }
-            write_copy(log, active, frame.header, frame.body)?;
-            end = frame.header.end();
-            append_time = Some(frame.header.append_time);
-        }
-        if let Some(append_time) = append_time.filter(|_| fill_block) {
-            let mut prefix = Prefix::of_rows(&[], &[]);
-            prefix.fill_block(active.position);
-            let (body_len, body_crc) = body_sum(&prefix, None);
-            let header = Header {
-                body_len,
-                body_crc,
-                first_offset: end,
-                count: 0,
-                codec: 0,
-                flags: FrameKind::Rows.flags(),
-                schema: SCHEMA_VERSION,
-                append_time,
-                durable_end: 0,
-                prev_header_crc: 0,
-            };
-            write_copy(log, active, header, prefix.bytes())?;
-        }
-        active
-            .file
-            .sync_data()
-            .map_err(LogError::io("syncing", &active.segment.path))?;
-        active.segment.set_end(end, active.position);
-        active.zeroed = active.position;
-        Ok(())
-    }
-}
-
-/// Writes a frame behind what is there.
-fn write_copy(
-    log: LogId,
-    active: &mut Active,
-    header: Header,
-    body: &[u8],
-) -> Result<(), LogError> {
-    let header = Header {
-        durable_end: 0,
-        prev_header_crc: active.last_header_crc,
-        ..header
-    };
-    let place = Place {
-        log,
-        segment: active.segment.number,
-        position: active.position,
-    };
-    let (bytes, crc) = header.encode(place);
-    active
-        .file
-        .write_at(&[IoSlice::new(&bytes), IoSlice::new(body)], active.position)
-        .map_err(LogError::io("writing", &active.segment.path))?;
-    active.position += header.frame_bytes();
-    active.last_header_crc = crc;
-    Ok(())
-}
-
 /// Folds what a segment holds beyond the state, calls without events and the sources it began with included.
-fn fold_segment(
+pub(super) fn fold_segment(
     state: &mut State,
     log: LogId,
     segment: &Segment,

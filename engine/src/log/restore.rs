@@ -37,7 +37,6 @@ use super::roll::{Active, NewSegment};
 use super::scan::scan_last;
 use super::segment::{self, SegmentEnd, read_header};
 use super::sources::{SourceState, Sources};
-use crate::batch::LoggedBatch;
 use crate::clock::Clock;
 use crate::cold::ColdTier;
 use crate::error::LogError;
@@ -492,7 +491,7 @@ impl<'a> Work<'a> {
         let Ok(Body::Rows(batch)) = decode_body(&header, epoch, &straddling.body) else {
             return Err(unreadable());
         };
-        let cut = cut(&batch, from, self.until);
+        let cut = batch.between(from, self.until);
         let prefix = Prefix::of_rows(&cut.origins, &cut.names);
         let rows = EncodedRows::new(&cut.tables);
         let (body_len, body_crc) = body_sum(&prefix, Some(&rows));
@@ -576,40 +575,5 @@ fn note(sources: &mut Sources, origins: &[Origin], first: Offset) {
         if !matches!(origin.source, Source::Call { .. }) {
             sources.note(SourceState::new(origin, first));
         }
-    }
-}
-
-/// The rows of a batch from an offset up to another, as a batch. Origins that do not lie in it whole are left out.
-fn cut(batch: &LoggedBatch, from: Offset, until: Offset) -> LoggedBatch {
-    let first = from.max(batch.first_offset);
-    let skipped = first.since(batch.first_offset) as u32;
-    let end = until.since(batch.first_offset) as u32;
-    let tables = batch.tables.iter().filter_map(|table| {
-        let (mut rows, mut ords) = (Vec::new(), Vec::new());
-        for row in 0..table.rows() {
-            let ord = table.ord(row);
-            if (skipped..end).contains(&ord) {
-                rows.push(row as u32);
-                ords.push(ord - skipped);
-            }
-        }
-        (!rows.is_empty()).then(|| table.take(&rows, ords))
-    });
-    let origins = batch
-        .origins
-        .iter()
-        .filter(|origin| origin.first_ord >= skipped && origin.first_ord + origin.rows <= end)
-        .map(|origin| Origin {
-            first_ord: origin.first_ord - skipped,
-            ..origin.clone()
-        });
-    LoggedBatch {
-        first_offset: first,
-        rows: end - skipped,
-        origins: origins.collect(),
-        tables: tables.collect(),
-        names: batch.names.clone(),
-        append_time: batch.append_time,
-        epoch: batch.epoch,
     }
 }
