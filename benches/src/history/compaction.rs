@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use arrow_array::RecordBatch;
 use modelog_engine::event::Kind;
 use modelog_engine::inspect::SegmentReader;
-use modelog_engine::{LocalStorage, LogId};
+use modelog_engine::{LocalStorage, LogId, ProjectionState};
 use modelog_formats::Format;
 use modelog_parquet::writer_properties;
 
@@ -154,6 +154,10 @@ fn ingest(
     let watch = Stopwatch::start();
     let ingested = drive(&opened.runtime, &opened.engine, fresh, Format::Ndjson)?;
     let meanwhile = watch.rate((taken() - before) as usize);
+    if let Some(compactor) = &compactor {
+        let status = compactor.status();
+        ensure!(status.state == ProjectionState::Running, "{status:?}");
+    }
     let caught_up = compacting && taken() == opened.engine.tail().0;
     ensure!(!caught_up, "the compactor had nothing to do");
     opened.close()?;
