@@ -11,7 +11,8 @@
 //!
 //! The segment being written is ended first, so every file is final: one that the generation before has under the same
 //! name with the same size is linked from there and not read, one that is new is linked from the source, or copied
-//! where that is not possible, and checked.
+//! where that is not possible, and checked. The generation before is the newest of this history: one of events that a
+//! restore took back may have other content under the same name.
 //!
 //! # Invariants
 //! B1. A generation without `backup.json` is none: an interrupted backup is never taken for one, and the next removes it.
@@ -20,6 +21,8 @@
 //!     meanwhile: the cold tier's files are listed before the log's end is taken, and no segment is retired until both
 //!     are there.
 //! B4. A generation is not a data directory: opening it is refused, since its files may be those of another.
+//! B5. The newest generation of a directory is that of the newest history. A log that another one was restored from
+//!     adds none to the other's: what is kept, and what is restored unless another is named, would not be its own.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +38,7 @@ use super::{Log, Shared, lock, segment};
 use crate::cold::ColdSnapshot;
 use crate::error::LogError;
 use crate::storage::Storage;
-use crate::{LogId, Offset, Timestamp};
+use crate::{Checkpoint, LogId, Offset, Timestamp};
 
 /// The file that makes a directory a generation.
 pub const MARK: &str = "backup.json";
@@ -55,6 +58,18 @@ pub struct Generation {
     pub time: i64,
     pub files: u64,
     pub bytes: u64,
+}
+
+impl Generation {
+    /// Where in which history it ends.
+    fn place(&self) -> Checkpoint {
+        Checkpoint {
+            log: self.log,
+            epoch: self.epoch,
+            offset: self.offset,
+            fold_version: 0,
+        }
+    }
 }
 
 /// A generation and where it lies.
@@ -155,6 +170,20 @@ impl Log {
                 ),
             });
         }
+        if let Some(later) = known
+            .first()
+            .filter(|known| known.generation.epoch > self.epoch())
+        {
+            return Err(LogError::Foreign {
+                path: later.path.clone(),
+                reason: format!(
+                    "it is a backup of what a restore made of this log, epoch {}, and this is epoch {}: name another \
+                     directory, or move it out of this one",
+                    later.generation.epoch,
+                    self.epoch(),
+                ),
+            });
+        }
         remove_unfinished(storage, dest)?;
         // No segment is retired while this is held.
         let _pinned = lock(&shared.pinned);
@@ -167,7 +196,10 @@ impl Log {
         let plan = Plan::new(shared, cold, offset)?;
         let now = shared.clock.now();
         let target = dest.join(generation_name(now, offset));
-        let taken = plan.carry_out(shared, &target, known.first(), now, progress)?;
+        let before = known
+            .iter()
+            .find(|known| shared.check(&known.generation.place()).is_ok());
+        let taken = plan.carry_out(shared, &target, before, now, progress)?;
         let removed = match keep {
             Some(keep) => prune(storage, dest, keep.max(1))?,
             None => Vec::new(),
@@ -503,6 +535,18 @@ pub(super) fn refuse_to_open(storage: &dyn Storage, data: &Path) -> Result<(), L
         return Err(LogError::Restoring {
             path: data.to_path_buf(),
         });
+    }
+    // A log among backups would be restored in their place.
+    if !there("log/MANIFEST")? {
+        for path in list(storage, data)? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(name) = name.filter(|name| is_generation_name(name)) else {
+                continue;
+            };
+            if there(&format!("{name}/{MARK}"))? {
+                return Err(LogError::Backup { path });
+            }
+        }
     }
     Ok(())
 }

@@ -65,11 +65,15 @@ impl Log {
     pub(crate) fn open(data: &Path, config: LogConfig, parts: Parts) -> Result<Self, LogError> {
         let storage = &*parts.storage;
         let (directory, snapshots) = (data.join("log"), data.join("snapshots"));
-        for path in [data, &directory, &snapshots] {
+        let create = |path: &Path| {
             storage
                 .create_dir_all(path)
-                .map_err(LogError::io("creating", path))?;
-        }
+                .map_err(LogError::io("creating", path))
+        };
+        create(data)?;
+        super::backup::refuse_to_open(storage, data)?;
+        create(&directory)?;
+        create(&snapshots)?;
         let network = storage
             .network_file_system(data)
             .map_err(LogError::io("looking at", data))?;
@@ -79,7 +83,6 @@ impl Log {
                 name,
             });
         }
-        super::backup::refuse_to_open(storage, data)?;
         let lock_path = data.join("LOCK");
         let lock = storage
             .lock(&lock_path)

@@ -1,6 +1,7 @@
 //! Backups of a log in use, and logs restored from them, from data directories and from what is left of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,6 +177,78 @@ fn what_was_interrupted_is_neither_backup_nor_log() {
         restore(&whole.path, to.path(), None),
         Err(LogError::NotEmpty { .. })
     ));
+}
+
+#[test]
+fn a_log_and_what_was_restored_from_it_do_not_mix_their_backups() {
+    let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 100);
+    let first = engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    fill(&engine, 100, 200);
+    engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+
+    // Everything after the first backup is taken back, and comes again otherwise.
+    let restored = tempfile::tempdir().unwrap();
+    restore(&first.path, restored.path(), None).unwrap();
+    let copied = Engine::open(config(restored.path())).unwrap();
+    fill(&copied, 100, 300);
+    let again = copied.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    assert_eq!(inspect::verify(&again.path).unwrap().findings, []);
+    let first_segment = segments(&first.path).remove(0);
+    let shared = segments(&again.path).remove(0);
+    assert_eq!(
+        fs::metadata(first_segment).unwrap().ino(),
+        fs::metadata(shared).unwrap().ino(),
+        "what both histories have is not there twice"
+    );
+
+    // Nor is a log begun in their place.
+    assert!(matches!(
+        Engine::open(config(dest.path())).map(drop),
+        Err(LogError::Backup { .. })
+    ));
+    assert!(!dest.path().join("log").exists());
+
+    // The other one's backups would be the oldest ones from now on, and go first.
+    let refused = engine.backup(dest.path(), Some(1), &mut |_, _| {});
+    assert!(matches!(refused, Err(LogError::Foreign { path, .. }) if path == again.path));
+    let kept = copied.backup(dest.path(), Some(1), &mut |_, _| {}).unwrap();
+    assert_eq!(kept.removed.len(), 3);
+    assert!(kept.path.exists());
+}
+
+#[test]
+fn what_a_restore_took_back_is_not_taken_from_the_backup_before() {
+    let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 100);
+    let first = engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    fill(&engine, 100, 200);
+    let lost = engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    let restored = tempfile::tempdir().unwrap();
+    restore(&first.path, restored.path(), None).unwrap();
+    let copied = Engine::open(config(restored.path())).unwrap();
+    fill(&copied, 100, 200);
+    copied.seal().unwrap();
+    // As if all that comes again took as many bytes as before, which tells little where calls are repeated.
+    let mut alike = 0;
+    for segment in segments(restored.path()) {
+        let before = lost.path.join("log").join(segment.file_name().unwrap());
+        if segments(&first.path)
+            .iter()
+            .all(|kept| kept.file_name() != segment.file_name())
+            && before.exists()
+        {
+            let bytes = fs::metadata(&segment).unwrap().len();
+            fs::remove_file(&before).unwrap();
+            fs::write(&before, vec![0; bytes as usize]).unwrap();
+            alike += 1;
+        }
+    }
+    assert!(alike > 0);
+    let again = copied.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    assert_eq!(inspect::verify(&again.path).unwrap().findings, []);
 }
 
 #[test]
