@@ -11,12 +11,13 @@
 //! Calls of which only a part lies below the offset are forgotten, as in the segments of a restored log: their origins
 //! are left out, and their source sends them again. Names stay, for numbers are never given twice.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BooleanArray};
 use arrow_buffer::ScalarBuffer;
-use modelog_engine::{Offset, Storage, SystemClock, Timestamp, bring};
+use modelog_engine::{LogError, Offset, Storage, SystemClock, Timestamp, bring};
 
 use crate::disk;
 use crate::encoding::ROW_GROUP_ROWS;
@@ -122,11 +123,27 @@ impl Cutter {
             self.remove(&path)?;
         }
         let from = entry.locate(self.history.directory());
-        bring(self.storage(), &from, &path).map_err(|source| ParquetError::Log {
-            end: entry.end,
-            source,
+        bring(self.storage(), &from, &path).map_err(|error| match error {
+            LogError::Io { path, source, .. }
+                if path == from && source.kind() == io::ErrorKind::NotFound =>
+            {
+                ParquetError::Missing { path }
+            }
+            LogError::Io {
+                action,
+                path,
+                source,
+            } => ParquetError::io(action, path)(source),
+            source => ParquetError::Log {
+                end: entry.end,
+                source,
+            },
         })?;
-        files::check_content(self.storage(), &path, sum, entry.first)?;
+        if let Err(error) = files::check_content(self.storage(), &path, sum, entry.first) {
+            // Where the source is no better, that is the file to tell of.
+            files::check_content(self.storage(), &from, sum, entry.first)?;
+            return Err(error.into());
+        }
         disk::sync_dir(self.storage(), &directory)
     }
 

@@ -202,9 +202,19 @@ fn damage_is_not_copied() {
             }
             let outcome = cut(written.path(), target.path(), until, &written.storage);
             let error = outcome.unwrap_err();
-            assert!(matches!(error, ParquetError::Damaged { .. }), "{error:?}");
+            assert!(
+                matches!(&error, ParquetError::Damaged { path: named, .. } if *named == path),
+                "{error:?}"
+            );
             assert!(!target.path().join(crate::layout::MANIFEST).exists());
         }
+        std::fs::remove_file(&path).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        let outcome = cut(written.path(), target.path(), entry.end, &written.storage);
+        assert!(
+            matches!(outcome, Err(ParquetError::Missing { path: named }) if named == path),
+            "the file of the source is named"
+        );
         std::fs::write(&path, &sound).unwrap();
     }
 }
