@@ -160,7 +160,7 @@ fn check_place(to: &Path, apart: &[&Path]) -> Result<(), BackupError> {
 }
 
 /// A path with all links in it resolved, as far as it is there.
-fn real_path(path: &Path) -> PathBuf {
+pub(crate) fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut missing = Vec::new();
     let mut there = path.as_path();

@@ -24,6 +24,7 @@ use modelog_parquet::manifest::Manifest;
 use modelog_parquet::{ParquetConfig, ParquetError, ParquetStore, cut};
 use serde::Serialize;
 
+use crate::backup::real_path;
 use crate::config::{Settings, within};
 use crate::exit::{Exit, Failed};
 use crate::filter::Until;
@@ -179,7 +180,8 @@ impl Job {
     /// Refuses to restore into the source, and Parquet into a directory that has some.
     fn check_target(&self) -> Result<()> {
         let (source, data) = (&self.source, &self.data);
-        if within(data, source) || within(source, data) {
+        let (real, target) = (real_path(source), real_path(data));
+        if within(&target, &real) || within(&real, &target) {
             return Err(Failed::usage(format!(
                 "{} and {} are one in the other: name another directory with --data",
                 source.display(),
@@ -370,4 +372,43 @@ fn is_passing(error: &anyhow::Error) -> bool {
         };
         io.kind() == std::io::ErrorKind::NotFound
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_restored_into_its_source() {
+        let place = tempfile::tempdir().unwrap();
+        let source = place.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&source, &link).unwrap();
+        let Foundations { storage, clock, .. } = Foundations::default();
+        let mut job = Job {
+            storage,
+            clock,
+            source,
+            data: PathBuf::new(),
+            parquet: ParquetConfig::default(),
+            until: None,
+        };
+        for (data, refused) in [
+            (job.source.join("below"), true),
+            (link.clone(), true),
+            (link.join("below"), true),
+            (place.path().to_owned(), true),
+            (place.path().join("beside"), false),
+        ] {
+            job.parquet.path = data.join("parquet");
+            job.data = data;
+            assert_eq!(
+                job.check_target().is_err(),
+                refused,
+                "{}",
+                job.data.display()
+            );
+        }
+    }
 }
