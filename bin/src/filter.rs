@@ -72,7 +72,7 @@ impl FromStr for Until {
         }
         time(text)
             .map(Self::Time)
-            .map_err(|error| format!("{error}; or an offset"))
+            .map_err(|error| format!("{error}, or an offset"))
     }
 }
 
@@ -126,7 +126,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
     }
     Timestamp::parse(text)
         .or_else(|error| Timestamp::parse(&format!("{text}T00:00:00Z")).map_err(|_| error))
-        .map_err(|error| format!("{error}, 2026-11-22, or 24h for a day ago"))
+        .map_err(|error| format!("{error}; a day such as 2026-11-22 will do, or 24h for a day ago"))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(super) struct Piece {
 pub(super) enum PieceError {
     #[error(transparent)]
     Merge(#[from] MergeError),
-    #[error("{path}: event {offset}: {source}")]
+    #[error("{path}: event {offset} cannot be taken")]
     Value {
         path: String,
         offset: u64,
