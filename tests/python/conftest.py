@@ -92,3 +92,16 @@ def server(tmp_path):
     server = Server(tmp_path / "data").start()
     yield server
     server.stop()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: only in tests/run --full")
+
+
+def pytest_collection_modifyitems(config, items):
+    """The long versions are left out, which is said as such: nothing is skipped."""
+    if os.environ.get("MODELOG_TESTS_FULL"):
+        return
+    long = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]

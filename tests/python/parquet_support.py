@@ -13,7 +13,8 @@ from conftest import ROOT, binary, ndjson
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # Versions that people still have, beside the one among the tests' requirements.
 POLARS = ["Polars 1.41.2", "Polars 1.30.0"]
-FULL = pytest.mark.skipif(not os.environ.get("MODELOG_TESTS_FULL"), reason="only in tests/run --full")
+# Only in tests/run --full.
+FULL = pytest.mark.full
 SPARK = "pyspark-4.3.0"
 
 
