@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
     /// Follow events as they come, as NDJSON
     Tail(tail::TailArgs),
-    /// Write events to a file or stdout, as NDJSON or CSV
+    /// Write events to a file or stdout, as NDJSON, CSV or Parquet
     Export(export::ExportArgs),
     /// Read every byte of the log and check it
     Verify(inspect::VerifyArgs),

@@ -46,7 +46,7 @@ const READ_BYTES: usize = 4 << 20;
 /// What a file of events looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FileFormat {
-    /// A JSON object a line, which `import` takes again
+    /// A JSON object a line, which `import` takes again, save kinds that only Modelog writes
     Ndjson,
     /// A table of one kind; no value is an empty field, an empty text is ""
     Csv,

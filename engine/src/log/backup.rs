@@ -201,7 +201,7 @@ impl Log {
             .find(|known| shared.check(&known.generation.place()).is_ok());
         let taken = plan.carry_out(shared, &target, before, now, progress)?;
         let removed = match keep {
-            Some(keep) => prune(storage, dest, keep.max(1))?,
+            Some(keep) => prune(storage, dest, keep.max(1), &taken.path)?,
             None => Vec::new(),
         };
         Ok(BackupReport { removed, ..taken })
@@ -243,10 +243,18 @@ fn remove_unfinished(storage: &dyn Storage, dest: &Path) -> Result<(), LogError>
     Ok(())
 }
 
-/// Removes all generations but the newest; each stops being one before its first file goes.
-fn prune(storage: &dyn Storage, dest: &Path, keep: usize) -> Result<Vec<PathBuf>, LogError> {
+/// Removes all generations but the newest; each stops being one before its first file goes. The last that was taken is
+/// the newest, whatever the clocks say.
+fn prune(
+    storage: &dyn Storage,
+    dest: &Path,
+    keep: usize,
+    last: &Path,
+) -> Result<Vec<PathBuf>, LogError> {
+    let mut found = generations(storage, dest)?;
+    found.sort_by_key(|found| found.path != last);
     let mut removed = Vec::new();
-    for old in generations(storage, dest)?.into_iter().skip(keep).rev() {
+    for old in found.into_iter().skip(keep).rev() {
         let mark = old.path.join(MARK);
         storage
             .remove(&mark)

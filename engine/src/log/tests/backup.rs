@@ -252,6 +252,21 @@ fn what_a_restore_took_back_is_not_taken_from_the_backup_before() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_does_not_make_a_new_backup_the_oldest() {
+    let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 100);
+    let first = engine.backup(dest.path(), None, &mut |_, _| {}).unwrap();
+    let mut later = first.generation.clone();
+    later.time += 3_600_000_000;
+    let mark = serde_json::to_vec(&later).unwrap();
+    fs::write(first.path.join("backup.json"), mark).unwrap();
+    let second = engine.backup(dest.path(), Some(1), &mut |_, _| {}).unwrap();
+    assert_eq!(second.removed, [first.path]);
+    assert!(second.path.exists());
+}
+
+#[test]
 fn closing_the_log_breaks_a_backup_off() {
     let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let engine = Engine::open(config(data.path())).unwrap();
