@@ -174,8 +174,15 @@ impl Intake {
     ) -> Result<(), ParquetError> {
         let mut written = Vec::new();
         for slot in &mut self.open {
-            if let Some(open) = slot.take_if(|open| which(open)) {
-                written.push(open.finish(&self.shared)?);
+            let Some(open) = slot.take_if(|open| which(open)) else {
+                continue;
+            };
+            match open.finish(&self.shared) {
+                Ok(file) => written.push(file),
+                Err(error) => {
+                    discard(&self.shared, &written);
+                    return Err(error);
+                }
             }
         }
         if written.is_empty() {
@@ -189,10 +196,12 @@ impl Intake {
         let shared = &self.shared;
         let (root, storage) = (&shared.config.path, &*shared.storage);
         let mut directories = BTreeSet::<PathBuf>::new();
-        for file in &written {
-            storage
-                .rename(&file.temporary, &root.join(file.name.path()))
-                .map_err(ParquetError::io("renaming", &file.temporary))?;
+        for (place, file) in written.iter().enumerate() {
+            let renamed = storage.rename(&file.temporary, &root.join(file.name.path()));
+            if renamed.is_err() {
+                discard(shared, &written[place..]);
+            }
+            renamed.map_err(ParquetError::io("renaming", &file.temporary))?;
             directories.insert(file.name.directory());
         }
         for directory in directories {
@@ -223,6 +232,13 @@ impl Intake {
         for open in self.open.into_iter().flatten() {
             open.abandon(&self.shared);
         }
+    }
+}
+
+/// Removes files that were not published. What stays, the next opening removes.
+fn discard(shared: &Shared, written: &[Written]) {
+    for file in written {
+        let _ = shared.storage.remove(&file.temporary);
     }
 }
 

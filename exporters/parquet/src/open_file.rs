@@ -183,8 +183,19 @@ impl OpenFile {
     /// Encodes what waits, ends and syncs the file, reads it back and compares.
     ///
     /// # Errors
-    /// If the disk fails, or what was read back is not what the log handed over.
+    /// If the disk fails, or what was read back is not what the log handed over. What was written is removed then, if that
+    /// can be done: on a full disk it would be in the way of everything else.
     pub(crate) fn finish(mut self, shared: &Shared) -> Result<Written, ParquetError> {
+        let path = self.unfinished(shared);
+        let finished = self.end(shared);
+        if finished.is_err() {
+            self.abandon(shared);
+            let _ = shared.storage.remove(&path);
+        }
+        finished
+    }
+
+    fn end(&mut self, shared: &Shared) -> Result<Written, ParquetError> {
         while self.pending.rows() > 0 {
             self.write_row_group(shared)?;
         }
@@ -203,7 +214,10 @@ impl OpenFile {
             bytes,
             sha256,
             rows: self.rows,
-            sums: self.handed.into_iter().map(ColumnDigest::finish).collect(),
+            sums: std::mem::take(&mut self.handed)
+                .into_iter()
+                .map(ColumnDigest::finish)
+                .collect(),
         };
         readback::check(&*shared.storage, &path, &expected)?;
         let name = FileName {
@@ -231,6 +245,12 @@ impl OpenFile {
         })
     }
 
+    /// Where it is while it is written.
+    fn unfinished(&self, shared: &Shared) -> PathBuf {
+        let name = layout::unfinished(self.kind, self.date, self.first);
+        shared.config.path.join(name)
+    }
+
     /// Gives the file up; what was written of it is removed, if that can be done.
     pub(crate) fn abandon(mut self, shared: &Shared) {
         if let Some(mut writer) = self.writer.take() {
@@ -248,7 +268,7 @@ impl Writer {
         let root = &shared.config.path;
         let storage = &*shared.storage;
         disk::create_dirs(storage, root, &layout::directory(open.kind, open.date))?;
-        let path = root.join(layout::unfinished(open.kind, open.date, open.first));
+        let path = open.unfinished(shared);
         let io = |action| ParquetError::io(action, &path);
         // An earlier attempt could not remove it.
         if storage.exists(&path).map_err(io("looking for"))? {

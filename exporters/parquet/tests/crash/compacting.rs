@@ -280,6 +280,35 @@ fn a_failure_of_any_io_loses_nothing_and_shows_nothing_twice() {
 }
 
 #[test]
+fn a_full_disk_is_not_filled_further_by_what_was_begun() {
+    let calls = calls();
+    let filled = (0..60).filter(|k| {
+        let disk = disk(*k);
+        let place = Place::open(&disk).unwrap().compacting();
+        place.flush().unwrap();
+        for (sequence, call) in calls.iter().take(3).enumerate() {
+            append(&place.engine, sequence as u64, call).unwrap();
+        }
+        disk.fail_at(disk.ios() + k, Fault::Full);
+        let failed = place.flush().is_err();
+        place.end();
+        let files = disk.files(&parquet()).unwrap();
+        let published = files
+            .iter()
+            .any(|path| path.extension().is_some_and(|end| end == "parquet"));
+        let left: Vec<_> = files
+            .iter()
+            .filter(|path| {
+                modelog_parquet::layout::is_unfinished(path.strip_prefix(parquet()).unwrap())
+            })
+            .collect();
+        assert!(published || left.is_empty(), "{k}: {left:?}");
+        failed
+    });
+    assert!(filled.count() > 10);
+}
+
+#[test]
 fn clocks_that_jump_delete_nothing_and_lose_nothing() {
     let expected = Expected::new(calls());
     let disk = disk(5);
