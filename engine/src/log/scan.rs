@@ -132,6 +132,9 @@ pub(super) fn check_sealed(
 }
 
 /// Scans the last segment: how far its frames are sound, how far they are proven to be synced.
+///
+/// It may be written to meanwhile, when a log in use is looked at: a frame that was read half written, before frames behind
+/// it that prove it, is read again.
 pub(crate) fn scan_last(
     file: &dyn StorageFile,
     path: &Path,
@@ -141,7 +144,6 @@ pub(crate) fn scan_last(
     let len = file.len().map_err(LogError::io("measuring", path))?;
     let start = SEGMENT_HEADER_BYTES as u64;
     let (log, number) = (contents.log, segment_header.number);
-    let mut scan = FrameScan::new(file, path, (log, number), start, len);
     let mut sound = SegmentEnd {
         offset: segment_header.first_offset,
         position: start,
@@ -149,36 +151,45 @@ pub(crate) fn scan_last(
     };
     let mut ends = vec![sound];
     let (mut highest, mut append_time, mut closed) = (start, Timestamp::MIN, false);
-    while let Some(frame) = scan.next()? {
-        let header = frame.header;
-        if header.prev_header_crc != sound.last_header_crc || header.first_offset != sound.offset {
-            scan.position = frame.position;
-            break;
+    let (damage, torn_end) = loop {
+        let from = sound.position;
+        let mut scan = FrameScan::new(file, path, (log, number), from, len);
+        while let Some(frame) = scan.next()? {
+            let header = frame.header;
+            if header.prev_header_crc != sound.last_header_crc
+                || header.first_offset != sound.offset
+            {
+                break;
+            }
+            highest = highest.max(header.durable_end);
+            append_time = header.append_time;
+            closed = header.is_closing();
+            sound = SegmentEnd {
+                offset: header.end(),
+                position: frame.position + header.frame_bytes(),
+                last_header_crc: frame.header_crc,
+            };
+            // The state frame is synced before the segment becomes part of the log.
+            if header.is_state() {
+                highest = highest.max(sound.position);
+            }
+            ends.push(sound);
+            // Only ends that may turn out to be the proven one are kept.
+            if ends.len() > 1024 {
+                let proven = ends.partition_point(|end| end.position <= highest);
+                ends.drain(..proven.saturating_sub(1));
+            }
         }
-        highest = highest.max(header.durable_end);
-        append_time = header.append_time;
-        closed = header.is_closing();
-        sound = SegmentEnd {
-            offset: header.end(),
-            position: frame.position + header.frame_bytes(),
-            last_header_crc: frame.header_crc,
+        let damage = sound.position;
+        let torn_end = last_nonzero(file, path, damage, len)?;
+        let proof = match torn_end > damage {
+            true => FrameScan::new(file, path, (log, number), damage, len).highest_proof()?,
+            false => 0,
         };
-        // The state frame is synced before the segment becomes part of the log.
-        if header.is_state() {
-            highest = highest.max(sound.position);
+        if proof <= damage {
+            break (damage, torn_end);
         }
-        ends.push(sound);
-        // Only ends that may turn out to be the proven one are kept.
-        if ends.len() > 1024 {
-            let proven = ends.partition_point(|end| end.position <= highest);
-            ends.drain(..proven.saturating_sub(1));
-        }
-    }
-    let damage = scan.position;
-    let torn_end = last_nonzero(file, path, damage, len)?;
-    if torn_end > damage {
-        let proof = FrameScan::new(file, path, (log, number), damage, len).highest_proof()?;
-        if proof > damage {
+        if damage == from {
             return Err(LogError::Corrupt {
                 path: path.to_path_buf(),
                 position: damage,
@@ -186,7 +197,7 @@ pub(crate) fn scan_last(
                 reason: "a frame that was synced is damaged".into(),
             });
         }
-    }
+    };
     if ends.len() == 1 || highest > sound.position {
         return Err(LogError::Corrupt {
             path: path.to_path_buf(),

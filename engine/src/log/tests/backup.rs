@@ -1,6 +1,7 @@
 //! Backups of a log in use, and logs restored from them, from data directories and from what is left of them.
 
 use std::fs;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,10 @@ use super::{append, close, config, copy, prediction, read_all, segments};
 use crate::event::Event;
 use crate::log::backup::{generations, read_mark};
 use crate::log::inspect::{self, Severity};
+use crate::log::manifest::Manifest;
 use crate::log::restore::{Restore, Restored};
+use crate::log::scan::scan_last;
+use crate::storage::StorageFile;
 use crate::{
     Checkpoint, CheckpointError, Engine, LocalStorage, LogError, Offset, Storage, SystemClock,
 };
@@ -120,6 +124,67 @@ fn a_restored_log_is_as_it_was_at_any_offset() {
         Err(LogError::BeyondTail { .. })
     ));
     assert_eq!(read_all(&engine), expected(600), "the source is as it was");
+}
+
+/// A file whose bytes in a range were not written yet when they were first read.
+#[derive(Debug)]
+struct Late {
+    file: Arc<dyn StorageFile>,
+    from: u64,
+    to: u64,
+    seen: AtomicBool,
+}
+
+impl StorageFile for Late {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, position)?;
+        let end = position + read as u64;
+        let (from, to) = (self.from.max(position), self.to.min(end));
+        if from < to && !self.seen.swap(true, Ordering::Relaxed) {
+            buffer[(from - position) as usize..(to - position) as usize].fill(0);
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+        unreachable!("it is only read")
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        unreachable!("it is only read")
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        unreachable!("it is only read")
+    }
+}
+
+#[test]
+fn what_is_written_while_it_is_looked_at_is_no_damage() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(data.path())).unwrap();
+    fill(&engine, 0, 40);
+    let path = segments(data.path()).pop().unwrap();
+    let contents = Manifest::open(&LocalStorage, &data.path().join("log"), false)
+        .unwrap()
+        .contents;
+    let file = || LocalStorage.open(&path, false).unwrap();
+    let end = scan_last(&*file(), &path, &contents).unwrap().sound;
+    for missing in [1, 100, 1_000] {
+        let late = Late {
+            file: file(),
+            from: end.position - missing - 1_000,
+            to: end.position - missing,
+            seen: AtomicBool::new(false),
+        };
+        let found = scan_last(&late, &path, &contents).unwrap().sound;
+        assert_eq!(found, end);
+        assert!(late.seen.into_inner());
+    }
 }
 
 #[test]
