@@ -370,7 +370,11 @@ fn is_passing(error: &anyhow::Error) -> bool {
             Some(LogError::Io { source, .. }) => source,
             _ => return false,
         };
-        io.kind() == std::io::ErrorKind::NotFound
+        // A segment that ends meanwhile is cut to its length.
+        matches!(
+            io.kind(),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof
+        )
     })
 }
 
