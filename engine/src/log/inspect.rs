@@ -192,8 +192,22 @@ pub fn frames(path: &Path) -> Result<Vec<FrameSummary>, LogError> {
 /// # Errors
 /// [`LogError`] only if the manifest cannot be read at all, or the disk fails; damage is a finding.
 pub fn verify(data: &Path) -> Result<Verification, LogError> {
-    verify_on(&LocalStorage, data)
+    let mut attempt = 1;
+    loop {
+        match verify_on(&LocalStorage, data) {
+            // A segment of a log in use was sealed, and cut to its length, while it was read.
+            Err(LogError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::UnexpectedEof && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
 }
+
+/// How often a log that changes meanwhile is read.
+const ATTEMPTS: u32 = 5;
 
 pub(crate) fn verify_on(storage: &dyn Storage, data: &Path) -> Result<Verification, LogError> {
     let directory = data.join("log");

@@ -251,9 +251,7 @@ impl<'a> Work<'a> {
             .create_dir_all(&self.directory)
             .map_err(LogError::io("creating", &self.directory))?;
         let reached = self.segments()?;
-        let seconds = self.restore.clock.now().micros() / 1_000_000 - EPOCHS_FROM_SECONDS;
-        let by_time = u32::try_from(seconds).unwrap_or_default();
-        let epoch = by_time.max(self.contents.epoch() + 1);
+        let epoch = new_epoch(self.contents.epoch(), self.restore.clock.now());
         let number = self
             .contents
             .segments
@@ -569,11 +567,34 @@ fn source_segments(
     Ok(segments)
 }
 
+/// An epoch behind `last` that no other restore has: by the second, and by the microsecond within it.
+fn new_epoch(last: u32, now: Timestamp) -> u32 {
+    let seconds = now.micros() / 1_000_000 - EPOCHS_FROM_SECONDS;
+    let by_time = u32::try_from(seconds).unwrap_or_default();
+    let within = u32::try_from(now.micros().rem_euclid(1_000_000)).unwrap_or_default();
+    by_time.max(last.saturating_add(1)).saturating_add(within)
+}
+
 /// Notes what moves producers and partitions.
 fn note(sources: &mut Sources, origins: &[Origin], first: Offset) {
     for origin in origins {
         if !matches!(origin.source, Source::Call { .. }) {
             sources.note(SourceState::new(origin, first));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_restores_in_one_second_have_two_epochs() {
+        let at = |text| Timestamp::parse(text).expect("it is a time");
+        let first = new_epoch(1, at("2026-11-22T17:00:00.000001Z"));
+        assert!(first > 200_000_000);
+        assert_ne!(first, new_epoch(1, at("2026-11-22T17:00:00.000002Z")));
+        assert!(new_epoch(first, at("2026-11-22T17:00:00Z")) > first);
+        assert!(new_epoch(7, at("1990-01-01T00:00:00Z")) > 7);
     }
 }
