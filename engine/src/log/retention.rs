@@ -149,9 +149,10 @@ impl ColdHandle {
         let now = shared.clock.monotonic();
         let keep = shared.config.keep_segments;
         let cold_end = manifest.contents.cold_end;
-        let cold = manifest
-            .contents
-            .segments
+        // The last one is written to, or, for the moment of a closing, will be at the next opening.
+        let sealed = manifest.contents.segments.split_last();
+        let cold = sealed
+            .map_or(&[][..], |(_, sealed)| sealed)
             .iter()
             .take_while(|entry| entry.end.is_some_and(|end| end.offset <= cold_end))
             .map(|entry| entry.number);
@@ -162,8 +163,7 @@ impl ColdHandle {
             old.map(|(number, _)| *number).collect()
         };
         shared.keep_ages(now);
-        // The segment being written is never among them: it has no end. Of some only the entry may be left, if an earlier
-        // call failed behind them.
+        // Of some only the entry may be left, if an earlier call failed behind them.
         let mut gone = 0;
         loop {
             let segment = {

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{append, close, config, copy, plain, prediction, read_all, segments};
+use super::{append, close, config, copy, parts, plain, prediction, read_all, segments};
 use crate::batch::{EventBatch, LoggedBatch};
 use crate::event::Event;
 use crate::log::inspect::{self, SegmentReader};
+use crate::log::segment::SegmentEnd;
+use crate::log::{ColdHandle, Log, Parts, lock};
 use crate::origin::{Origin, Source};
 use crate::{
     AppendOptions, Appended, Clock, ColdFile, ColdSnapshot, ColdTier, Engine, ErrorKind,
@@ -272,6 +274,33 @@ fn no_clock_that_jumps_deletes_a_segment() {
     move_by(0, day / 4);
     assert_eq!(engine.cold().retire().unwrap(), 1);
     assert_eq!(read_all(&engine), events);
+}
+
+#[test]
+fn the_last_segment_stays_while_the_log_is_being_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let cellar = Arc::new(Cellar::default());
+    let mut settings = config(directory.path());
+    settings.log.keep_segments = Duration::ZERO;
+    let engine = Engine::open_on(settings.clone(), cellar.on()).unwrap();
+    append(&engine, &[prediction(1)]).unwrap();
+    cellar.fill(&engine);
+    close(engine);
+    let parts = Parts {
+        cold: Some(Arc::clone(&cellar) as Arc<dyn ColdTier>),
+        ..parts()
+    };
+    let log = Log::open(directory.path(), settings.log, parts).unwrap();
+    let handle = ColdHandle::new(Arc::clone(log.shared()));
+    // As closing leaves it, a moment before it says that the log is closed.
+    let end = log.shared().segments()[0].end();
+    lock(&log.shared().manifest).contents.segments[0].end = Some(SegmentEnd {
+        offset: end.0,
+        position: end.1,
+        last_header_crc: 0,
+    });
+    assert_eq!(handle.retire().unwrap(), 0);
+    assert_eq!(segments(directory.path()).len(), 1);
 }
 
 #[test]
