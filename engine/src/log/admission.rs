@@ -256,7 +256,7 @@ impl Shared {
         let (answer, receiver) = oneshot::channel();
         let waiter = Waiter {
             answer,
-            _permit: permit.take(),
+            permit: permit.take(),
         };
         queue.state.mark(self.clock.now());
         let first = queue.push(call, waiter);

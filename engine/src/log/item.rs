@@ -41,7 +41,7 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) answer: oneshot::Sender<Result<(), AppendError>>,
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Item {
@@ -122,9 +122,11 @@ impl Item {
     }
 
     pub(super) fn answer(self, outcome: &Result<(), AppendError>) {
-        for waiter in self.waiters {
+        for Waiter { answer, permit } in self.waiters {
+            // Room first: a caller that has its answer may come with its next call.
+            drop(permit);
             // A caller that no longer waits has lost interest, not its events.
-            let _ = waiter.answer.send(outcome.clone());
+            let _ = answer.send(outcome.clone());
         }
     }
 }

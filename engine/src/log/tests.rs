@@ -1,5 +1,6 @@
 //! The log on a real disk: what is acknowledged is there again, once, whatever is opened, rolled, cut or repeated.
 
+mod backlog;
 mod backup;
 mod cold;
 
