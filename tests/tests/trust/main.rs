@@ -1,0 +1,3 @@
+//! What the log promises, held against crashes, failing disks and unlikely orders of things.
+
+mod workload;
