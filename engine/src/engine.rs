@@ -4,7 +4,7 @@
 //! are tasks of the runtime they are started in. It installs no logger, metrics recorder or signal handler.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::EventBatch;
@@ -25,6 +25,7 @@ use crate::runtime::{self, ProjectionHandle};
 use crate::statistician::Statistician;
 use crate::stats::{Observer, Statistics};
 use crate::storage::{LocalStorage, Storage};
+use crate::threads::{self, Mutex, MutexGuard, PoisonError};
 use crate::{Checkpoint, CheckpointError, LogId, Offset};
 
 /// How long [`Engine::close`] lets projections go on with what is in the log.
@@ -145,7 +146,7 @@ impl Engine {
         batch: EventBatch,
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
-        pollster::block_on(self.append(batch, options))
+        threads::block_on(self.append(batch, options))
     }
 
     /// Appends events; durable when it returns.
@@ -319,14 +320,17 @@ impl Engine {
     /// The first thing that could not be written; the log is sound all the same.
     pub async fn close(&self) -> Result<(), LogError> {
         // Closing waits for threads: another thread does that, for the runtime's sake.
-        let (done, closed) = tokio::sync::oneshot::channel();
+        let (done, closed) = threads::oneshot::channel();
         let inner = Arc::clone(&self.inner);
-        std::thread::spawn(move || {
+        let close = move || {
             let outcome = inner.log.close();
             inner.statistician.join();
             // Nobody may be waiting any more.
             let _ = done.send(outcome);
-        });
+        };
+        let directory = &self.inner.log.shared().directory;
+        threads::spawn("modelog-closer", close)
+            .map_err(LogError::io("starting a thread for", directory))?;
         let outcome = closed.await.unwrap_or(Err(LogError::Closed));
         for projection in self.projections() {
             // One that is behind goes on from its checkpoint at the next start.

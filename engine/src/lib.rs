@@ -1,5 +1,8 @@
 //! The engine of Modelog: an append-only log of what machine-learning models do, and what reads it.
 
+// Its unit tests are those of `modelog-engine`, with real threads.
+#![cfg(not(all(simulated_threads, test)))]
+
 pub mod batch;
 mod checkpoint;
 mod clock;
@@ -19,6 +22,11 @@ mod runtime;
 mod statistician;
 pub mod stats;
 mod storage;
+#[cfg(not(simulated_threads))]
+mod threads;
+#[cfg(simulated_threads)]
+#[path = "../simulation/src/threads.rs"]
+pub mod threads;
 
 pub use checkpoint::{Checkpoint, LogId};
 pub use clock::{Clock, SystemClock};

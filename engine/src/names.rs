@@ -8,11 +8,12 @@
 //! N2. Numbers of a kind start at 1 and have no gaps.
 //! N3. A version's name is unique within its model; its number is unique among all versions.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use crate::event::EntityKind;
+use crate::threads::{PoisonError, RwLock, RwLockReadGuard};
 
 /// An entity's number, from 1.
 pub type EntityId = u32;

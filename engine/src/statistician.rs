@@ -1,15 +1,13 @@
 //! Follows the log with the statistics fold, on a thread of its own, and keeps its snapshots.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
-
-use tokio::sync::watch;
+use std::sync::Arc;
 
 use crate::Offset;
 use crate::error::{LogError, chain};
 use crate::log::{About, Log, LogReader, Shared, Sort};
 use crate::stats::{Observation, Observer, Statistics};
+use crate::threads::{self, JoinHandle, Mutex, PoisonError, RwLock, watch};
 
 /// Snapshots of the fold.
 const STATISTICS: Sort = Sort {
@@ -131,9 +129,7 @@ impl Statistician {
             statistics: Arc::clone(&shared),
         };
         let directory = log.shared().snapshots.clone();
-        let thread = std::thread::Builder::new()
-            .name("modelog-statistics".into())
-            .spawn(move || fold.run())
+        let thread = threads::spawn("modelog-statistics", move || fold.run())
             .map_err(LogError::io("starting a thread for", directory))?;
         Ok(Self {
             shared,
@@ -175,7 +171,7 @@ impl Fold {
     fn run(mut self) {
         let mut reader = LogReader::new(Arc::clone(&self.log), self.snapshot_at);
         let ended = loop {
-            match pollster::block_on(reader.next(FOLD_BYTES)) {
+            match threads::block_on(reader.next(FOLD_BYTES)) {
                 Ok(batches) => {
                     let at = self.statistics.apply(&batches, &self.log.names);
                     self.statistics

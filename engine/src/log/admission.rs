@@ -10,8 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
-
 use super::call::{Call, Drops, Rows};
 use super::catalog::{Repeat, created_by};
 use super::item::{Content, Item, Waiter};
@@ -23,6 +21,7 @@ use crate::config::{AppendOptions, Appended, OnBacklog, OnConflict, OnCreate};
 use crate::engine::Health;
 use crate::error::AppendError;
 use crate::event::{Kind, schema};
+use crate::threads::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 
 /// How often a full disk is looked at again.
 const FULL_RETRY: Duration = Duration::from_millis(100);

@@ -6,13 +6,13 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
 use super::snapshot::ADMISSION;
 use crate::Offset;
 use crate::error::chain;
 use crate::storage::{Storage, StorageFile};
+use crate::threads::mpsc::{Receiver, Sender, channel};
+use crate::threads::{self, JoinHandle};
 
 /// How much is prepared at a time, in bytes.
 pub(crate) const STEP_BYTES: u64 = 8 << 20;
@@ -73,29 +73,25 @@ impl Ahead {
             directory,
             reserve_bytes,
         };
-        let thread = std::thread::Builder::new()
-            .name("modelog-ahead".into())
-            .spawn(move || {
-                for order in inbox {
-                    let done = match order {
-                        Order::Zeros { file, from, to } => {
-                            Done::Zeros(worker.zeros(&*file, from, to))
-                        }
-                        Order::Spare(path) => Done::Spare(worker.spare(path)),
-                        Order::Snapshot {
-                            directory,
-                            offset,
-                            bytes,
-                        } => {
-                            worker.snapshot(&directory, offset, &bytes);
-                            continue;
-                        }
-                    };
-                    if outbox.send(done).is_err() {
-                        break;
+        let thread = threads::spawn("modelog-ahead", move || {
+            for order in inbox {
+                let done = match order {
+                    Order::Zeros { file, from, to } => Done::Zeros(worker.zeros(&*file, from, to)),
+                    Order::Spare(path) => Done::Spare(worker.spare(path)),
+                    Order::Snapshot {
+                        directory,
+                        offset,
+                        bytes,
+                    } => {
+                        worker.snapshot(&directory, offset, &bytes);
+                        continue;
                     }
+                };
+                if outbox.send(done).is_err() {
+                    break;
                 }
-            })?;
+            }
+        })?;
         let (zeros, spare) = (Asked::Nothing, Asked::Nothing);
         Ok(Self {
             orders: Some(orders),

@@ -2,8 +2,6 @@
 //!
 //! Callers queue items under the lock of admission; the writer takes them, and answers through them.
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
 use super::frame::{
     EncodedRows, FrameKind, HEADER_BYTES, Header, Prefix, SCHEMA_VERSION, body_sum,
 };
@@ -11,6 +9,7 @@ use super::state::Changes;
 use crate::batch::{EventBatch, EventBatchBuilder, Table};
 use crate::error::AppendError;
 use crate::origin::Origin;
+use crate::threads::{OwnedSemaphorePermit, oneshot};
 use crate::{Offset, Timestamp};
 
 /// Small calls are joined up to this size.

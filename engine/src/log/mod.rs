@@ -54,11 +54,7 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::thread::JoinHandle;
-
-use tokio::sync::{Semaphore, watch};
+use std::sync::Arc;
 
 use crate::batch::LoggedBatch;
 use crate::clock::Clock;
@@ -66,6 +62,10 @@ use crate::config::LogConfig;
 use crate::error::{CheckpointError, LogError};
 use crate::names::Names;
 use crate::storage::{LockGuard, Storage};
+use crate::threads::{
+    Condvar, JoinHandle, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Semaphore, mpsc,
+    watch,
+};
 use crate::{Checkpoint, ColdTier, LogId, Offset};
 
 pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};

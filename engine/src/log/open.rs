@@ -23,9 +23,7 @@
 //!     over to it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
-
-use tokio::sync::{Semaphore, watch};
+use std::sync::Arc;
 
 use super::ahead::Ahead;
 use super::append_clock::AppendClock;
@@ -45,6 +43,7 @@ use crate::cold::ColdTier;
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::storage::{LockGuard, Storage, StorageFile};
+use crate::threads::{Condvar, Mutex, RwLock, Semaphore, watch};
 use crate::{LogId, Offset, Timestamp};
 
 /// How much is read at a time while the state is folded.

@@ -6,8 +6,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::frame::{Body, Header, decode_body, unpacked_len};
 use super::segment::{FrameScan, SEGMENT_HEADER_BYTES};
 use super::state::SourceState;
@@ -15,6 +13,7 @@ use super::{Segment, Shared, Tail, lock};
 use crate::batch::LoggedBatch;
 use crate::error::LogError;
 use crate::storage::StorageFile;
+use crate::threads::watch;
 use crate::{LogId, Offset};
 
 /// Reads a log in order, up to its durable end, and waits there.

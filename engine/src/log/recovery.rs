@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::Segment;
 use super::frame::{BLOCK_BYTES, FrameKind, Header, Place, Prefix, SCHEMA_VERSION, body_sum};
@@ -14,6 +14,7 @@ use super::segment::{self, FrameScan, SegmentEnd};
 use super::state::State;
 use crate::error::LogError;
 use crate::storage::{StorageFile, read_exact};
+use crate::threads::Mutex;
 use crate::{LogId, Offset, Timestamp};
 
 impl Opening {

@@ -170,7 +170,7 @@ impl ColdHandle {
                 let mut segments = shared
                     .segments
                     .write()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    .unwrap_or_else(crate::threads::PoisonError::into_inner);
                 match segments.first() {
                     Some(first) if expired.contains(&first.number) => segments.remove(0),
                     _ => break,
@@ -183,7 +183,7 @@ impl ColdHandle {
                     let mut segments = shared
                         .segments
                         .write()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                        .unwrap_or_else(crate::threads::PoisonError::into_inner);
                     segments.insert(0, Arc::clone(&segment));
                     return Err(LogError::io("removing", &segment.path)(error));
                 }
@@ -215,7 +215,7 @@ impl Shared {
     /// The manifest, for a change; not once the log is closed, when another process may have it.
     fn open_manifest(
         &self,
-    ) -> Result<std::sync::MutexGuard<'_, super::manifest::Manifest>, LogError> {
+    ) -> Result<crate::threads::MutexGuard<'_, super::manifest::Manifest>, LogError> {
         let manifest = lock(&self.manifest);
         if self.tail.borrow().closed {
             return Err(LogError::Closed);

@@ -79,7 +79,7 @@ impl NewSegment<'_> {
             first_offset: self.predecessor.offset,
             epoch: self.epoch,
             path: self.path(),
-            end: std::sync::Mutex::new((self.predecessor.offset, position)),
+            end: crate::threads::Mutex::new((self.predecessor.offset, position)),
         };
         Ok(Active {
             segment: Arc::new(segment),

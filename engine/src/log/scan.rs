@@ -2,7 +2,7 @@
 //! last one is sound.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::Segment;
 use super::manifest::Contents;
@@ -11,6 +11,7 @@ use super::segment::{
 };
 use crate::error::LogError;
 use crate::storage::{Storage, StorageFile, read_exact};
+use crate::threads::Mutex;
 use crate::{Offset, Timestamp};
 
 /// What the scan of the last segment found.

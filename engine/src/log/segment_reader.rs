@@ -1,7 +1,7 @@
 //! Reading segments without opening the log: for whoever compares, restores or looks.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::Segment;
 use super::manifest::Manifest;
@@ -11,6 +11,7 @@ use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, read_header};
 use crate::batch::LoggedBatch;
 use crate::error::LogError;
 use crate::storage::Storage;
+use crate::threads::Mutex;
 use crate::{LogId, Offset, Timestamp};
 
 /// Reads the events that are in a data directory's segments, in order, without opening the log.

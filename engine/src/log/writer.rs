@@ -20,8 +20,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use super::ahead::{Ahead, STEP_BYTES};
 use super::append_clock::AppendClock;
@@ -35,6 +34,7 @@ use crate::Offset;
 use crate::batch::LoggedBatch;
 use crate::error::{AppendError, LogError, chain};
 use crate::origin::Source;
+use crate::threads::{self, JoinHandle, mpsc};
 
 /// The writer's own state; it lives on its thread.
 #[derive(Debug)]
@@ -104,9 +104,7 @@ impl Writer {
 
     /// Starts the thread.
     pub(super) fn start(self) -> io::Result<JoinHandle<Result<(), LogError>>> {
-        std::thread::Builder::new()
-            .name("modelog-writer".into())
-            .spawn(move || self.run())
+        threads::spawn("modelog-writer", move || self.run())
     }
 
     fn run(mut self) -> Result<(), LogError> {
@@ -156,7 +154,7 @@ impl Writer {
             queue = shared
                 .work
                 .wait(queue)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+                .unwrap_or_else(threads::PoisonError::into_inner);
         }
         let mut items = Vec::new();
         let mut bytes = 0;
@@ -371,7 +369,7 @@ impl Writer {
         self.shared
             .segments
             .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(threads::PoisonError::into_inner)
             .push(Arc::clone(&next.segment));
         // The spare came with a first stretch of zeros.
         next.zeroed = next.zeroed.max(STEP_BYTES);

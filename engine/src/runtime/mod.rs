@@ -18,11 +18,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::{Notify, watch};
 
 use crate::batch::LoggedBatch;
 use crate::error::{LogError, chain};
@@ -30,6 +29,7 @@ use crate::log::{Log, LogReader, Shared};
 use crate::metrics as names;
 use crate::projection::{Projection, ProjectionError, View};
 use crate::statistician::SharedStatistics;
+use crate::threads::{self, Mutex, MutexGuard, Notify, PoisonError, watch};
 use crate::{Checkpoint, CheckpointError, Offset, Timestamp};
 
 /// How much is applied at a time, in bytes of the log.
@@ -180,7 +180,7 @@ impl ProjectionHandle {
         let found = if decided(&reached) || patience.is_zero() {
             reached
         } else {
-            let _ = tokio::time::timeout(patience, progress.wait_for(decided)).await;
+            let _ = threads::timeout(patience, progress.wait_for(decided)).await;
             *self.task.progress.borrow()
         };
         let (name, at) = (self.task.name.clone(), found.offset);
@@ -271,9 +271,9 @@ pub(crate) fn start(
         task: Arc::clone(&task),
         projection,
         statistics: Arc::clone(statistics),
-        delays: delays(),
+        delays: delays(log.shared().clock.now()),
     };
-    tokio::spawn(runner.run());
+    threads::spawn_task(runner.run());
     ProjectionHandle { task }
 }
 
@@ -317,6 +317,7 @@ impl Runner {
                     task.set_state(ProjectionState::Stopped);
                     tracing::error!(projection = %task.name, %reason, "the projection stopped");
                     tokio::select! {
+                        biased;
                         () = task.rebuild.notified() => rebuild = true,
                         () = closed(&task.log) => return,
                     }
@@ -369,9 +370,11 @@ impl Runner {
         let mut reader = LogReader::new(Arc::clone(&task.log), from);
         loop {
             let read = tokio::select! {
+                biased;
+                // First, since there is always something to read while the projection is behind.
+                () = task.rebuild.notified() => return Left::Rebuild,
                 read = reader.next(APPLY_BYTES) => read,
                 error = self.projection.idle() => return self.give_up(error).await,
-                () = task.rebuild.notified() => return Left::Rebuild,
             };
             let left = match read {
                 Ok(batches) => self.apply(batches).await,
@@ -393,9 +396,10 @@ impl Runner {
         let delay = self.delays.next().unwrap_or(DELAY_MAX);
         tracing::warn!(projection = %self.task.name, %reason, ?delay, "the store is away; trying again");
         tokio::select! {
-            () = tokio::time::sleep(delay) => None,
+            biased;
             () = self.task.rebuild.notified() => Some(Left::Rebuild),
             () = closed(&self.task.log) => Some(Left::Closed),
+            () = threads::sleep(delay) => None,
         }
     }
 
@@ -433,8 +437,8 @@ impl Runner {
         };
         match self.projection.apply(&batches, view, to).await {
             Ok(()) => {
-                self.delays = delays();
                 let now = task.log.clock.now();
+                self.delays = delays(now);
                 task.progress.send_modify(|progress| {
                     *progress = Progress {
                         state: ProjectionState::Running,
@@ -479,12 +483,13 @@ async fn closed(log: &Shared) {
     let _ = log.subscribe().wait_for(|tail| tail.closed).await;
 }
 
-/// How long to wait from failure to failure.
-fn delays() -> backon::ExponentialBackoff {
+/// How long to wait from failure to failure; what is added by chance follows from the time, like all else here.
+fn delays(now: Timestamp) -> backon::ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(DELAY_MAX)
         .without_max_times()
         .with_jitter()
+        .with_jitter_seed(now.micros().unsigned_abs())
         .build()
 }
