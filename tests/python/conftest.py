@@ -27,28 +27,36 @@ class Server:
         self.data = data
         self.arguments = arguments
         self.process: subprocess.Popen | None = None
+        self.said_before = 0
         self.url = ""
 
+    def begin(self) -> None:
+        """Starts the process and does not wait for anything."""
+        with open(f"{self.data}.log", "ab") as log:
+            self.said_before = log.tell()
+            self.process = subprocess.Popen(
+                [binary(), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.arguments],
+                stderr=log,
+                stdout=log,
+            )
+
+    def said(self) -> str:
+        """What the process has said since it was started."""
+        with open(f"{self.data}.log", "rb") as written:
+            written.seek(self.said_before)
+            return written.read().decode()
+
     def start(self) -> "Server":
-        log = open(f"{self.data}.log", "ab")
-        start = log.tell()
-        self.process = subprocess.Popen(
-            [binary(), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.arguments],
-            stderr=log,
-            stdout=log,
-        )
+        self.begin()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            with open(log.name, "rb") as written:
-                written.seek(start)
-                said = written.read().decode()
-            found = re.search(r"http://127\.0\.0\.1:\d+", said)
+            found = re.search(r"http://127\.0\.0\.1:\d+", self.said())
             if found:
                 self.url = found.group()
                 return self
-            assert self.process.poll() is None, f"the server ended:\n{said}"
+            assert self.process.poll() is None, f"the server ended:\n{self.said()}"
             time.sleep(0.01)
-        raise AssertionError(f"the server does not say where it listens:\n{said}")
+        raise AssertionError(f"the server does not say where it listens:\n{self.said()}")
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -92,6 +100,28 @@ def server(tmp_path):
     server = Server(tmp_path / "data").start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def seed() -> int:
+    """Behind everything that is random in a test. A failing test prints it, MODELOG_SEED gives it back."""
+    seed = int(os.environ.get("MODELOG_SEED", "20261125"))
+    print(f"MODELOG_SEED={seed}")
+    return seed
+
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request):
+    """Takes a line that is printed when all tests are done, passed or not."""
+    return request.config.stash.setdefault(FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
 
 
 def pytest_configure(config):

@@ -9,47 +9,41 @@ import time
 import pyarrow.parquet
 
 from conftest import PATIENCE, Server, binary, caught_up
-from test_durability import CLIENTS, post_until_killed
+from producers import Ledger, Lines, Posting, Single, Strict, producers
 
 ROUNDS = 6
+SORTS = [Lines, Lines, Single, Strict]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=PATIENCE)
 
 
-def ids_in_parquet(server: Server) -> list[str]:
+def keys_in_parquet(server: Server) -> list[str]:
     """All there is for whoever globs."""
     files = sorted((server.data / "parquet").glob("kind=PredictionLogged/**/*.parquet"))
-    return [id for file in files for id in pyarrow.parquet.read_table(file, columns=["id"])["id"].to_pylist()]
+    return [key for file in files for key in pyarrow.parquet.read_table(file, columns=["prediction_id"])["prediction_id"].to_pylist()]
 
 
-def test_kill_while_history_moves_to_parquet(tmp_path, monkeypatch):
+def test_kill_while_history_moves_to_parquet(tmp_path, monkeypatch, seed):
     monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "64KiB")
     monkeypatch.setenv("MODELOG_LOG__KEEP_SEGMENTS", "0s")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
+    moments = random.Random(seed)
+    ledger = Ledger()
+    work = producers(ledger, moments, SORTS)
     server = Server(tmp_path / "data")
-    acknowledged: list[str] = []
-    for round in range(ROUNDS):
+    for _ in range(ROUNDS):
         server.start()
-        stop = threading.Event()
-        sent: list[list[str]] = [[] for _ in range(CLIENTS)]
-        threads = [
-            threading.Thread(target=post_until_killed, args=(server, round * CLIENTS + client, sent[client], stop))
-            for client in range(CLIENTS)
-        ]
-        for thread in threads:
-            thread.start()
-        before = len(ids_in_parquet(server))
-        while sum(map(len, sent)) < 1_000 or len(ids_in_parquet(server)) == before:
-            time.sleep(0.01)
-        time.sleep(random.random() / 4)
-        server.kill()
-        stop.set()
-        for thread in threads:
-            thread.join()
-        acknowledged += [id for ids in sent for id in ids]
-        found = ids_in_parquet(server)
+        before = len(keys_in_parquet(server))
+        acknowledged = len(ledger.acknowledged)
+        with Posting(server, work):
+            while len(ledger.acknowledged) < acknowledged + 1_000 or len(keys_in_parquet(server)) == before:
+                assert ledger.refused == []
+                time.sleep(0.01)
+            time.sleep(moments.random() / 4)
+            server.kill()
+        found = keys_in_parquet(server)
         assert len(set(found)) == len(found), "a glob sees no event twice, after a crash too"
 
     server.start()
@@ -57,11 +51,10 @@ def test_kill_while_history_moves_to_parquet(tmp_path, monkeypatch):
     assert compacted.returncode == 0, compacted.stderr
     caught_up(server)
     logged = [json.loads(line) for line in server.get("/v1/events").text.splitlines()]
-    ids = [event["id"] for event in logged]
+    keys = [event["prediction_id"] for event in logged]
     assert [event["log_offset"] for event in logged] == list(range(len(logged)))
-    assert len(set(ids)) == len(ids), "once"
-    assert set(acknowledged) <= set(ids), "every acknowledged event is in the log"
-    assert sorted(ids_in_parquet(server)) == sorted(ids), "and in Parquet, once"
+    ledger.check(keys)
+    assert sorted(keys_in_parquet(server)) == sorted(keys), "and in Parquet, once"
     verified = run("verify", "--data", str(server.data))
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert server.stop() == 0
@@ -71,32 +64,25 @@ def test_kill_while_history_moves_to_parquet(tmp_path, monkeypatch):
     assert leftovers == []
 
 
-def test_kill_during_backups(tmp_path, monkeypatch):
+def test_kill_during_backups(tmp_path, monkeypatch, seed):
     monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "64KiB")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
     monkeypatch.setenv("MODELOG_BACKUP__PATH", str(tmp_path / "backups"))
     monkeypatch.setenv("MODELOG_BACKUP__EVERY", "1s")
+    moments = random.Random(seed)
+    ledger = Ledger()
+    work = producers(ledger, moments, SORTS)
     server = Server(tmp_path / "data")
-    acknowledged: list[str] = []
-    for round in range(3):
+    for _ in range(3):
         server.start()
-        stop = threading.Event()
-        threads = [
-            threading.Thread(target=post_until_killed, args=(server, round * CLIENTS + client, acknowledged, stop))
-            for client in range(CLIENTS)
-        ]
-        for thread in threads:
-            thread.start()
         backup = threading.Thread(target=run, args=("backup", str(tmp_path / "other"), "--data", str(server.data)))
-        time.sleep(0.2)
-        backup.start()
-        time.sleep(random.random() / 5)
-        server.kill()
-        stop.set()
-        for thread in [*threads, backup]:
-            thread.join()
+        with Posting(server, work):
+            time.sleep(0.2)
+            backup.start()
+            time.sleep(moments.random() / 5)
+            server.kill()
+        backup.join()
     server.start()
-    known = set(acknowledged)
     whole = run("backup", str(tmp_path / "other"), "--data", str(server.data))
     while "(busy)" in whole.stderr:  # The one of the schedule comes first.
         time.sleep(0.1)
@@ -106,6 +92,5 @@ def test_kill_during_backups(tmp_path, monkeypatch):
     restored = run("restore", str(tmp_path / "other"), "--data", str(tmp_path / "restored"))
     assert restored.returncode == 0, restored.stderr
     exported = run("export", "--data", str(tmp_path / "restored"))
-    ids = [json.loads(line)["id"] for line in exported.stdout.splitlines()]
-    assert len(set(ids)) == len(ids)
-    assert known <= set(ids), "a backup has every event that was acknowledged before it"
+    # A backup has every event that was acknowledged before it.
+    ledger.check([json.loads(line)["prediction_id"] for line in exported.stdout.splitlines()])
