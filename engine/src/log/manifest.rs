@@ -2,8 +2,14 @@
 //!
 //! Two slots in one file, written in turn and synced: a crash in the middle of one leaves the other. The slot with the
 //! higher sequence number counts. It changes only when segments or epochs do, never per append.
+//!
+//! # Invariants
+//! F1. A slot is overwritten only while the other one is on the disk, for certain. A failed write counts for nothing: the
+//!     next one goes to the same slot.
+//! F2. What an earlier process wrote is not certain, however often it is synced: its sync may have failed, and the kernel
+//!     calls the pages clean since. So an opening writes what it read into a new file, before anything relies on it.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -144,6 +150,8 @@ pub(crate) struct Manifest {
     file: Arc<dyn StorageFile>,
     path: PathBuf,
     sequence: u64,
+    /// This process has written the file, and seen it synced.
+    own: bool,
     pub(crate) contents: Contents,
 }
 
@@ -154,35 +162,83 @@ impl Manifest {
         directory: &Path,
         contents: Contents,
     ) -> Result<Self, LogError> {
-        let (path, temporary) = (directory.join("MANIFEST"), directory.join("MANIFEST.tmp"));
-        if storage
-            .exists(&temporary)
-            .map_err(LogError::io("looking for", &temporary))?
-        {
-            storage
-                .remove(&temporary)
-                .map_err(LogError::io("removing", &temporary))?;
-        }
-        let file = storage
-            .create(&temporary)
-            .map_err(LogError::io("creating", &temporary))?;
         let mut manifest = Self {
-            file,
-            path: path.clone(),
+            file: temporary(storage, directory)?,
+            path: directory.join("MANIFEST"),
             sequence: 0,
+            own: true,
             contents,
         };
         manifest.write()?;
-        storage
-            .rename(&temporary, &path)
-            .map_err(LogError::io("renaming", &temporary))?;
-        storage
-            .sync_dir(directory)
-            .map_err(LogError::io("syncing", directory))?;
+        manifest.give_name(storage, directory)?;
         Ok(manifest)
     }
 
-    /// Opens an existing manifest.
+    /// Writes both slots into a new file that takes the place of the old one (F2). On a disk without space for it the old
+    /// one is synced instead, so that the log can be read.
+    pub(crate) fn renew(
+        &mut self,
+        storage: &dyn Storage,
+        directory: &Path,
+    ) -> Result<(), LogError> {
+        if self.own {
+            return Ok(());
+        }
+        // Segments that are gone must not come back once the manifest no longer speaks of them.
+        storage
+            .sync_dir(directory)
+            .map_err(LogError::io("syncing", directory))?;
+        match self.write_anew(storage, directory) {
+            Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
+                tracing::warn!(path = %self.path.display(), "no space to write the manifest anew");
+                self.file
+                    .sync_data()
+                    .map_err(LogError::io("syncing", &self.path))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn write_anew(&mut self, storage: &dyn Storage, directory: &Path) -> Result<(), LogError> {
+        let content = self.encoded()?;
+        let path = temporary_path(directory);
+        let written = temporary(storage, directory).and_then(|file| {
+            for sequence in [self.sequence, self.sequence + 1] {
+                let slot = slot(sequence, &content);
+                file.write_at(&[IoSlice::new(&slot)], place(sequence))
+                    .map_err(LogError::io("writing", &path))?;
+            }
+            file.sync_data().map_err(LogError::io("syncing", &path))?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => {
+                self.give_name(storage, directory)?;
+                self.file = file;
+                self.sequence += 1;
+                self.own = true;
+                Ok(())
+            }
+            Err(error) => {
+                // What is left of it may hold space that is needed; if it stays, the next opening removes it.
+                let _ = storage.remove(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets the new file take the manifest's name.
+    fn give_name(&self, storage: &dyn Storage, directory: &Path) -> Result<(), LogError> {
+        let temporary = temporary_path(directory);
+        storage
+            .rename(&temporary, &self.path)
+            .map_err(LogError::io("renaming", &temporary))?;
+        storage
+            .sync_dir(directory)
+            .map_err(LogError::io("syncing", directory))
+    }
+
+    /// Opens an existing manifest; before anything is written it must be [renewed](Self::renew).
     pub(crate) fn open(
         storage: &dyn Storage,
         directory: &Path,
@@ -216,20 +272,32 @@ impl Manifest {
             offset: Offset::ZERO,
             reason: "both of its slots are damaged".into(),
         })?;
-        if write {
-            // A process that died may have written this and not synced it: what is relied on must outlive a crash.
-            file.sync_data().map_err(LogError::io("syncing", &path))?;
-        }
         Ok(Self {
             file,
             path,
             sequence,
+            own: false,
             contents,
         })
     }
 
     /// Makes the contents durable. On failure the caller must not go on writing.
     pub(crate) fn write(&mut self) -> Result<(), LogError> {
+        let content = self.encoded()?;
+        let sequence = self.sequence + 1;
+        let slot = slot(sequence, &content);
+        self.file
+            .write_at(&[IoSlice::new(&slot)], place(sequence))
+            .map_err(LogError::io("writing", &self.path))?;
+        self.file
+            .sync_data()
+            .map_err(LogError::io("syncing", &self.path))?;
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// The contents, if they fit a slot.
+    fn encoded(&self) -> Result<Vec<u8>, LogError> {
         let content = self.contents.encode();
         if (SLOT_HEADER_BYTES + content.len()) as u64 > SLOT_BYTES {
             return Err(LogError::Setting {
@@ -240,23 +308,7 @@ impl Manifest {
                 ),
             });
         }
-        let sequence = self.sequence + 1;
-        let mut slot = Vec::with_capacity(SLOT_HEADER_BYTES + content.len());
-        slot.extend_from_slice(MAGIC);
-        put_u64(&mut slot, sequence);
-        put_u32(&mut slot, content.len() as u32);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&slot), &content);
-        put_u32(&mut slot, crc);
-        slot.extend_from_slice(&content);
-        let position = (sequence % 2) * SLOT_BYTES;
-        self.file
-            .write_at(&[IoSlice::new(&slot)], position)
-            .map_err(LogError::io("writing", &self.path))?;
-        self.file
-            .sync_data()
-            .map_err(LogError::io("syncing", &self.path))?;
-        self.sequence = sequence;
-        Ok(())
+        Ok(content)
     }
 
     /// Slots that were written and cannot be read: damage that the other slot makes harmless.
@@ -270,6 +322,43 @@ impl Manifest {
         }
         Ok(damaged)
     }
+}
+
+fn temporary_path(directory: &Path) -> PathBuf {
+    directory.join("MANIFEST.tmp")
+}
+
+/// A new file to be given the manifest's name; one that an earlier attempt left is removed.
+fn temporary(storage: &dyn Storage, directory: &Path) -> Result<Arc<dyn StorageFile>, LogError> {
+    let path = temporary_path(directory);
+    if storage
+        .exists(&path)
+        .map_err(LogError::io("looking for", &path))?
+    {
+        storage
+            .remove(&path)
+            .map_err(LogError::io("removing", &path))?;
+    }
+    storage
+        .create(&path)
+        .map_err(LogError::io("creating", &path))
+}
+
+/// The bytes of a slot.
+fn slot(sequence: u64, content: &[u8]) -> Vec<u8> {
+    let mut slot = Vec::with_capacity(SLOT_HEADER_BYTES + content.len());
+    slot.extend_from_slice(MAGIC);
+    put_u64(&mut slot, sequence);
+    put_u32(&mut slot, content.len() as u32);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&slot), content);
+    put_u32(&mut slot, crc);
+    slot.extend_from_slice(content);
+    slot
+}
+
+/// Where a slot lies in the file.
+fn place(sequence: u64) -> u64 {
+    (sequence % 2) * SLOT_BYTES
 }
 
 fn read_slot(file: &dyn StorageFile, path: &Path, slot: u64) -> Result<Slot, LogError> {

@@ -11,16 +11,20 @@
 //! Damage at D is *corrupt* if any frame behind it proves that D was synced, else *torn*: it was never acknowledged.
 //! Frames between P and D may have been acknowledged, or only sit in the page cache: they are copied into a new
 //! segment and synced; the manifest then records that the old one ends at P. Torn bytes go to `quarantine/`, and what
-//! is cut starts a new epoch. A log that was closed in order ends with a closing frame, leaves nothing unproven, and is
-//! written on where it ended.
+//! is cut starts a new epoch. A log that was closed in order ends with a closing frame of which the manifest knows: it
+//! leaves nothing unproven, and is written on where it ended.
 //!
 //! # Invariants
 //! O1. Recovery writes nothing into a segment that holds acknowledged frames; it cuts the old one, at P, only after the
 //!     manifest speaks of the new one.
-//! O2. Until the manifest is written nothing has changed: recovery can be interrupted anywhere and run again.
+//! O2. Until the manifest speaks of the new segment nothing has changed: recovery can be interrupted anywhere and run
+//!     again.
 //! O3. Nothing is changed at all where the log is corrupt.
 //! O4. A segment may be missing only if all it held lies below `cold_end`, and the cold tier still holds what was handed
 //!     over to it.
+//! O5. What only the page cache may hold is relied on nowhere: syncing it again proves nothing, since an earlier sync may
+//!     have failed and its pages count as clean. Unproven frames and the manifest are written anew; a closing frame counts
+//!     if the manifest was told of its end, which happens after its sync.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,6 +187,7 @@ impl Opening {
         )?;
         let last = self.last()?;
         self.check_end(&last)?;
+        self.manifest.renew(&*self.parts.storage, &self.directory)?;
         self.set_orphans_aside()?;
         let (first, tail) = match &last {
             Last::New => (Offset::ZERO, Offset::ZERO),

@@ -45,9 +45,7 @@ impl Opening {
         let nothing_cut = found.torn_end == found.sound.position;
         // A log that was not padded goes on in a segment of its own.
         let apart = !self.config.pad_groups || found.sound.position.is_multiple_of(BLOCK_BYTES);
-        if found.closed && nothing_cut && apart {
-            // Who closed it may have died before the closing frame was synced.
-            file.sync_data().map_err(LogError::io("syncing", &path))?;
+        if found.closed && entry.end.is_some() && nothing_cut && apart {
             let segment = segment(found.sound);
             // The snapshot of a closing is the last word, on calls without events too.
             if snapshot_at != Some(found.sound.offset) {

@@ -95,6 +95,9 @@ impl fmt::Debug for SimStorage {
     }
 }
 
+/// Which I/O is meant.
+type Wanted = Box<dyn FnMut(&Io) -> bool + Send>;
+
 struct State {
     seed: u64,
     disk: Disk,
@@ -106,6 +109,8 @@ struct State {
     under_way: Option<Op>,
     /// By number of the I/O.
     faults: BTreeMap<u64, Fault>,
+    /// The next I/O of a sort.
+    fault_of: Option<(Wanted, Fault)>,
     /// Numbers of reads.
     read_faults: HashSet<u64>,
     capacity_bytes: Option<u64>,
@@ -129,6 +134,46 @@ impl Io {
         &self.thread
     }
 
+    /// The file whose bytes or length it changes or syncs; none if it is about names.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What it does to the bytes of a file.
+    #[must_use]
+    pub fn touch(&self) -> Option<Touch> {
+        let (file, sort) = match &self.op {
+            Op::Write {
+                file,
+                position,
+                data,
+            } => {
+                let (position, len) = (*position, data.len());
+                let zeros = matches!(data, Data::Zeros(_));
+                let sort = TouchSort::Write {
+                    position,
+                    len,
+                    zeros,
+                };
+                (file, sort)
+            }
+            Op::SetLen { file, len } => (file, TouchSort::SetLen(*len)),
+            Op::Sync(file) => (file, TouchSort::Sync),
+            _ => return None,
+        };
+        Some(Touch {
+            file: file.number(),
+            sort,
+        })
+    }
+
+    /// Whether it only makes earlier ones last.
+    #[must_use]
+    pub fn is_sync(&self) -> bool {
+        self.op.is_sync()
+    }
+
     /// Whether it writes bytes into a file.
     #[must_use]
     pub fn is_write(&self) -> bool {
@@ -144,6 +189,27 @@ impl fmt::Debug for Io {
             None => Ok(()),
         }
     }
+}
+
+/// What an I/O did to the bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The number of the file, which it keeps whatever its names, and in what a crash leaves; none is given twice.
+    pub file: u64,
+    pub sort: TouchSort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TouchSort {
+    Write {
+        position: u64,
+        len: u64,
+        /// Nothing but zeros.
+        zeros: bool,
+    },
+    SetLen(u64),
+    /// What was written before is durable.
+    Sync,
 }
 
 /// What was done to a disk, from where it was.
@@ -168,6 +234,12 @@ impl History {
     #[must_use]
     pub fn crash_points(&self) -> std::ops::RangeInclusive<u64> {
         self.first..=self.first + self.ios.len() as u64
+    }
+
+    /// What was done, in order.
+    #[must_use]
+    pub fn ios(&self) -> &[Io] {
+        &self.ios
     }
 
     /// Does it again, step by step.
@@ -286,6 +358,7 @@ impl SimStorage {
             crashed: false,
             under_way: None,
             faults: BTreeMap::new(),
+            fault_of: None,
             read_faults: HashSet::new(),
             capacity_bytes: None,
             locks: HashSet::new(),
@@ -348,6 +421,11 @@ impl SimStorage {
         self.state().faults.insert(k, fault);
     }
 
+    /// Makes the first I/O fail that is `wanted`, whatever its number: threads that race do theirs in varying order.
+    pub fn fail_first(&self, wanted: impl FnMut(&Io) -> bool + Send + 'static, fault: Fault) {
+        self.state().fault_of = Some((Box::new(wanted), fault));
+    }
+
     /// Makes a read fail with EIO, by its number.
     pub fn fail_read_at(&self, number: u64) {
         self.state().read_faults.insert(number);
@@ -357,6 +435,7 @@ impl SimStorage {
     pub fn fail_no_more(&self) {
         let mut state = self.state();
         state.faults.clear();
+        state.fault_of = None;
         state.read_faults.clear();
     }
 
@@ -481,21 +560,31 @@ impl State {
             self.under_way = Some(op);
             return Err(gone());
         }
-        let (op, error) = match self.faults.remove(&self.ios) {
-            Some(fault) => self.failing(op, fault),
-            None => self.limited(op),
+        let io = Io {
+            op,
+            path: path.map(Arc::clone),
+            thread: std::thread::current().name().unwrap_or("?").into(),
+        };
+        let fault = self.fault(&io);
+        let (op, error) = match fault {
+            Some(fault) => self.failing(io.op, fault),
+            None => self.limited(io.op),
         };
         // What cannot be done for reasons of its own is no I/O.
         let created = self.disk.apply(&op)?;
         self.ios += 1;
         if let Some(history) = &mut self.history {
-            history.ios.push(Io {
-                op,
-                path: path.map(Arc::clone),
-                thread: std::thread::current().name().unwrap_or("?").into(),
-            });
+            history.ios.push(Io { op, ..io });
         }
         error.map_or(Ok(created), Err)
+    }
+
+    /// How the next I/O is to fail.
+    fn fault(&mut self, io: &Io) -> Option<Fault> {
+        if let Some((_, fault)) = self.fault_of.take_if(|(wanted, _)| wanted(io)) {
+            return Some(fault);
+        }
+        self.faults.remove(&self.ios)
     }
 
     /// What is done of an I/O that is to fail.

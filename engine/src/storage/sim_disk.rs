@@ -13,6 +13,12 @@ use super::sim_content::{BLOCK_BYTES, Block, Chance, Change, Content, Data, Fate
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Node(u64);
 
+impl Node {
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 const ROOT: Node = Node(0);
 
 /// What changes a disk.
