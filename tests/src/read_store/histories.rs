@@ -144,7 +144,8 @@ fn maybe_number() -> impl Strategy<Value = Option<f64>> {
     proptest::option::of(number())
 }
 
-fn event() -> impl Strategy<Value = Event> {
+/// An event of any kind that producers send, about one of a few things; now and then without a time of its own.
+pub fn event() -> impl Strategy<Value = Event> {
     let time = proptest::option::of(-2_i64..6);
     (fact(), time).prop_map(|(fact, time)| {
         let mut event = Event::from(fact);
@@ -152,6 +153,23 @@ fn event() -> impl Strategy<Value = Event> {
         event
     })
 }
+
+/// Everything that [`event`] may be about, by the way it is written in facts about entities.
+pub const SUBJECTS: &[&str] = &[
+    "model/m",
+    "model/M",
+    "version/m@1",
+    "version/m@1 ",
+    "version/M@1",
+    "version/M@1 ",
+    "dataset/d",
+    "dataset/c",
+    "experiment/e",
+    "experiment/f",
+    "run/r",
+    "run/s",
+    "run/é",
+];
 
 fn fact() -> impl Strategy<Value = Fact> {
     prop_oneof![

@@ -1,3 +1,13 @@
 //! What the log promises, held against crashes, failing disks and unlikely orders of things.
 
+#[path = "../../../engine/tests/crash/support.rs"]
+#[allow(dead_code, reason = "the engine's own tests use the rest")]
+#[allow(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
+mod support;
+
+#[path = "../../../exporters/parquet/tests/crash/glob.rs"]
+#[allow(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
+mod glob;
+
+mod rechunk;
 mod workload;

@@ -15,12 +15,13 @@ pub(crate) struct Found {
     /// Of events.
     pub(crate) offsets: BTreeSet<u64>,
     pub(crate) files: Vec<PathBuf>,
+    /// As text, by kind.
+    pub(crate) rows: BTreeMap<String, HashSet<String>>,
 }
 
 /// Reads all files a glob finds: each must be whole, and none may show an event that another one shows.
 pub(crate) fn read(disk: &SimStorage, root: &Path) -> Found {
     let mut found = Found::default();
-    let mut rows_by_kind: BTreeMap<String, HashSet<String>> = BTreeMap::new();
     for path in disk.files(root).unwrap_or_default() {
         if path
             .extension()
@@ -29,7 +30,7 @@ pub(crate) fn read(disk: &SimStorage, root: &Path) -> Found {
             continue;
         }
         let name = FileName::parse(path.strip_prefix(root).unwrap()).expect("a name of ours");
-        let seen = rows_by_kind.entry(name.kind.name().to_owned()).or_default();
+        let seen = found.rows.entry(name.kind.name().to_owned()).or_default();
         let mut last = None;
         for batch in batches(disk, &path) {
             let offsets = batch
