@@ -143,12 +143,9 @@ impl Statistician {
 
     /// Waits for the thread; the log must be closed.
     pub(crate) fn join(&self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
+        // Held meanwhile: whoever else waits for it waits as long.
+        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = running.take() {
             // A panic there has been printed; the snapshot it did not write is a cache.
             let _ = thread.join();
         }

@@ -298,14 +298,16 @@ impl Log {
         answer.recv().unwrap_or(Err(LogError::Closed))
     }
 
-    /// Refuses appends from now on, writes what was admitted, a snapshot and the closing frame.
+    /// Refuses appends from now on, writes what was admitted, a snapshot and the closing frame. Whoever closes it at the
+    /// same time waits until that is done.
     pub(crate) fn close(&self) -> Result<(), LogError> {
         {
             let mut queue = self.shared.queue();
             queue.stopped.get_or_insert(Stopped::Closing);
             self.shared.work.notify_all();
         }
-        let Some(writer) = lock(&self.writer).take() else {
+        let mut running = lock(&self.writer);
+        let Some(writer) = running.take() else {
             return Ok(());
         };
         let outcome = writer.join().unwrap_or(Err(LogError::Closed));
