@@ -116,10 +116,11 @@ impl Catalog {
         };
     }
 
-    pub(crate) fn iter(
-        &self,
-    ) -> impl ExactSizeIterator<Item = (&(EntityKind, EntityId), &Vec<Stated>)> {
-        self.created.iter()
+    /// What is known of every entity, by kind and number.
+    pub(crate) fn in_order(&self) -> Vec<(&(EntityKind, EntityId), &Vec<Stated>)> {
+        let mut all: Vec<_> = self.created.iter().collect();
+        all.sort_unstable_by_key(|(entity, _)| **entity);
+        all
     }
 
     pub(crate) fn insert(&mut self, entity: (EntityKind, EntityId), values: Vec<Stated>) {

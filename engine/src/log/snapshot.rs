@@ -180,8 +180,9 @@ pub(super) fn encode(state: &State, log: LogId, epoch: u32) -> Vec<u8> {
     let names = state.names.all();
     put_u32(&mut out, names.len() as u32);
     names.iter().for_each(|name| put_name(&mut out, name));
-    put_u32(&mut out, state.catalog.iter().len() as u32);
-    for ((kind, id), values) in state.catalog.iter() {
+    let entities = state.catalog.in_order();
+    put_u32(&mut out, entities.len() as u32);
+    for ((kind, id), values) in entities {
         out.push(*kind as u8);
         put_u32(&mut out, *id);
         put_u32(&mut out, values.len() as u32);

@@ -205,13 +205,14 @@ impl Sources {
 
     /// What a state frame holds: producers and positions, in an order that depends on nothing else.
     pub(crate) fn lasting(&self) -> Vec<SourceState> {
-        let mut states: Vec<_> = self
-            .producers
-            .values()
-            .flatten()
-            .chain(self.partitions.values())
-            .cloned()
-            .collect();
+        let mut producers: Vec<_> = self.producers.iter().collect();
+        producers.sort_unstable_by_key(|(id, _)| *id);
+        let mut partitions: Vec<_> = self.partitions.iter().collect();
+        partitions.sort_unstable_by_key(|(partition, _)| *partition);
+        let producers = producers.into_iter().flat_map(|(_, answers)| answers);
+        let partitions = partitions.into_iter().map(|(_, state)| state);
+        let mut states: Vec<_> = producers.chain(partitions).cloned().collect();
+        // Calls without events have the offset of the next one: of a producer they stay in the order of their numbers.
         states.sort_by_key(|state| state.first);
         states
     }
