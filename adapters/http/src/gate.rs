@@ -6,11 +6,13 @@
 //! G3. What a route needs is checked where the route is registered: a request that did not come through the gate may do
 //!     nothing there.
 //! G4. A handler that panics is answered 500 and harms no other request.
+//! G5. Every answer tells browsers to believe its media type: what clients sent comes back as data, never as a page.
 
 use std::panic::AssertUnwindSafe;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -44,7 +46,7 @@ pub(crate) async fn pass(
     let started = clock.monotonic();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
-    let response = match admit(&state, &request, path.as_ref()) {
+    let mut response = match admit(&state, &request, path.as_ref()) {
         Err(problem) => problem.into_response(),
         Ok(scopes) => {
             request.extensions_mut().insert(scopes);
@@ -54,6 +56,10 @@ pub(crate) async fn pass(
                 .unwrap_or_else(|panic| Problem::internal(panic_text(&*panic)).into_response())
         }
     };
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     let status = response.status();
     let route = route_label(&method, path.as_ref(), status);
     metrics::counter!(HTTP_REQUESTS, "route" => route.clone(), "code" => status.as_str().to_owned())

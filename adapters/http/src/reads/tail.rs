@@ -241,7 +241,7 @@ mod tests {
         let started = Instant::now();
         let beat = stream.next().await.unwrap().unwrap();
         assert_eq!(beat, format!(":\n{}", id(&engine, 0)));
-        assert_eq!(started.elapsed().as_secs(), HEARTBEAT.as_secs());
+        assert_eq!(started.elapsed().as_secs(), 15);
         // What the filter does not take moves the position all the same.
         let event = Event::from(EventLogged {
             name: "x".to_owned(),
@@ -251,7 +251,7 @@ mod tests {
         engine.append_events(&events).await.unwrap();
         let beat = stream.next().await.unwrap().unwrap();
         assert_eq!(beat, format!(":\n{}", id(&engine, 3)));
-        assert_eq!(started.elapsed().as_secs(), 2 * HEARTBEAT.as_secs());
+        assert_eq!(started.elapsed().as_secs(), 30);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 mod disk;
 mod harness;
 mod ingest;
+mod lessons;
 mod maintenance;
 mod metrics;
 mod reads;

@@ -311,7 +311,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
     }
     let mut socket = server.connect().await;
     socket
-        .write_all(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .write_all(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
     tokio::time::sleep(SHORT * 4).await;
