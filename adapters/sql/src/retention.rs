@@ -33,7 +33,7 @@ pub(crate) async fn apply(
 }
 
 /// Deletes the oldest rows; tells whether there may be more.
-async fn step(
+pub(crate) async fn step(
     table: &'static str,
     before: Timestamp,
     transaction: &mut Transaction<'_>,

@@ -3,12 +3,13 @@
 mod backlog;
 mod backup;
 mod cold;
+mod lessons;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::inspect::{self, Severity};
@@ -653,12 +654,24 @@ struct NarrowStorage {
     free: AtomicU64,
     /// Fails the next syncs, as many as this says.
     failing_syncs: Arc<AtomicU64>,
+    seen: Arc<Seen>,
 }
 
 #[derive(Debug)]
 struct NarrowFile {
     file: Arc<dyn StorageFile>,
     failing_syncs: Arc<AtomicU64>,
+    seen: Arc<Seen>,
+}
+
+/// What the disk saw of its files, and how it holds up who uses it.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Syncs wait while somebody has this.
+    gate: Mutex<()>,
+    syncs_begun: AtomicU64,
+    /// Writes of the log's writer beyond what had been prepared, but into MANIFEST.
+    growing_writes: AtomicU64,
 }
 
 impl NarrowStorage {
@@ -667,6 +680,7 @@ impl NarrowStorage {
             local: LocalStorage,
             free: AtomicU64::new(u64::MAX / 2),
             failing_syncs: Arc::default(),
+            seen: Arc::default(),
         })
     }
 
@@ -674,6 +688,7 @@ impl NarrowStorage {
         Arc::new(NarrowFile {
             file,
             failing_syncs: Arc::clone(&self.failing_syncs),
+            seen: Arc::clone(&self.seen),
         })
     }
 }
@@ -728,9 +743,19 @@ impl StorageFile for NarrowFile {
         self.file.read_at(buffer, position)
     }
     fn write_at(&self, slices: &[io::IoSlice<'_>], position: u64) -> io::Result<()> {
+        let end = position + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
+        let manifest = slices
+            .first()
+            .is_some_and(|slice| slice.starts_with(b"MODELOGM"));
+        let writer = std::thread::current().name() == Some("modelog-writer");
+        if writer && !manifest && end > self.file.len()? {
+            self.seen.growing_writes.fetch_add(1, Ordering::SeqCst);
+        }
         self.file.write_at(slices, position)
     }
     fn sync_data(&self) -> io::Result<()> {
+        self.seen.syncs_begun.fetch_add(1, Ordering::SeqCst);
+        drop(super::lock(&self.seen.gate));
         let fail = |left: u64| left.checked_sub(1);
         match self
             .failing_syncs

@@ -3,6 +3,7 @@
 
 mod disk;
 mod forgotten;
+mod lessons;
 mod log;
 mod retire;
 mod support;

@@ -177,4 +177,31 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn no_column_is_of_a_type_that_readers_stumble_over() {
+        for kind in FileKind::all() {
+            for field in file_schema(kind).fields() {
+                let sound = match field.data_type() {
+                    // Spark refuses nanoseconds; without a zone, times are read as local ones.
+                    DataType::Timestamp(unit, zone) => {
+                        *unit == TimeUnit::Microsecond && zone.as_deref() == Some("UTC")
+                    }
+                    DataType::Boolean
+                    | DataType::Int64
+                    | DataType::Float64
+                    | DataType::Utf8
+                    | DataType::Binary => true,
+                    _ => false,
+                };
+                assert!(sound, "{kind}.{} is {}", field.name(), field.data_type());
+                // An extension type makes old Polars panic.
+                assert!(
+                    field.metadata().is_empty(),
+                    "{kind}.{} is marked",
+                    field.name()
+                );
+            }
+        }
+    }
 }

@@ -321,6 +321,14 @@ zebras{{model="c",version=""}} {large}
         assert_eq!(registry.gauge("zebras", &["a", "b"]).value(), 0.0);
     }
 
+    /// The crate `prometheus` tells series apart by their labels run together.
+    #[test]
+    fn labels_that_run_together_alike_are_different_series() {
+        let text = |model: &str, version: &str| label_text(&TABLE[0], &[model, version]);
+        assert_ne!(text("resnet", "50v1"), text("resnet50", "v1"));
+        assert_ne!(text("a\"", "b"), text("a\\\"", "b"));
+    }
+
     proptest! {
         #[test]
         fn different_labels_are_different_series(a in r#"[a"\\,=\n]{0,4}"#, b in r#"[a"\\,=\n]{0,4}"#, c in r#"[a"\\,=\n]{0,4}"#, d in r#"[a"\\,=\n]{0,4}"#) {

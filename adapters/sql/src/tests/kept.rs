@@ -105,3 +105,31 @@ async fn many_old_ones_go_step_by_step() {
         ["1 'new'"]
     );
 }
+
+/// MLflow deleted old runs all at once, and took gigabytes of memory for it.
+#[tokio::test]
+async fn a_step_deletes_no_more_than_it_may() {
+    use sqlx::Connection as _;
+
+    let scene = Scene::new();
+    let events: Vec<_> = (0..2500)
+        .map(|number| prediction(&number.to_string()))
+        .collect();
+    scene.append(&events);
+    let mut database = scene.filled().await;
+    let path = scene.path();
+    for left in [1500, 500, 0] {
+        let more = {
+            let sql = database.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            let mut transaction = crate::bulk::Transaction::new(sql, &path);
+            let end = modelog_engine::Timestamp::from_micros(START + HOUR);
+            let more = crate::retention::step("predictions", end, &mut transaction);
+            let more = more.await.unwrap();
+            transaction.sql.commit().await.unwrap();
+            more
+        };
+        let found = rows(&mut database, "SELECT count(*) FROM predictions").await;
+        assert_eq!(found, [left.to_string()], "a step deletes more than it may");
+        assert_eq!(more, left > 0);
+    }
+}

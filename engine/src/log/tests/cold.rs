@@ -230,6 +230,27 @@ fn a_cold_tier_that_does_not_fit_is_refused() {
     assert!(matches!(open(&cellar), Err(LogError::ForeignCold { .. })));
 }
 
+/// InfluxDB and Iggy removed what was nowhere else yet.
+#[test]
+fn only_what_the_cold_tier_holds_is_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let cellar = Arc::new(Cellar::default());
+    let mut settings = config(directory.path());
+    settings.log.keep_segments = Duration::ZERO;
+    let engine = Engine::open_on(settings, cellar.on()).unwrap();
+    for id in 0..4 {
+        append(&engine, &[prediction(id)]).unwrap();
+        engine.seal().unwrap();
+        if id == 1 {
+            cellar.fill(&engine);
+        }
+    }
+    let deleted = engine.cold().retire().unwrap();
+    let events: Vec<_> = (0..4).map(prediction).collect();
+    assert_eq!(read_all(&engine), events, "the only copy is gone");
+    assert_eq!((deleted, segments(directory.path()).len()), (2, 3));
+}
+
 #[test]
 fn no_clock_that_jumps_deletes_a_segment() {
     let directory = tempfile::tempdir().unwrap();
