@@ -332,9 +332,14 @@ impl Queue {
                 continue;
             };
             for row in 0..table.rows() {
+                let ord = table.ord(row);
+                // What is not taken for its id creates nothing.
+                if drops.holds(ord) {
+                    continue;
+                }
                 match self.state.catalog.compare(table, row, &self.state.names) {
                     Repeat::First => {}
-                    Repeat::Identical => drops.duplicates.extend([table.ord(row)]),
+                    Repeat::Identical => drops.duplicates.extend([ord]),
                     Repeat::Differing(fields) => {
                         let name = table
                             .text(schema::COMMON.len())
@@ -342,7 +347,7 @@ impl Queue {
                             .unwrap_or_default();
                         let entity = format!("{kind} {name:?}");
                         return Err(AppendError::EntityConflict {
-                            ord: table.ord(row),
+                            ord,
                             entity,
                             fields,
                         });

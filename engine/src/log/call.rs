@@ -45,13 +45,22 @@ pub(super) enum Rows {
 #[derive(Debug, Default)]
 pub(super) struct Drops {
     pub(super) duplicates: HashSet<u32>,
-    /// With the offset of the event that had the id first, if it is in the log.
+    /// In order, with the offset of the event that had the id first, if it is in the log.
     pub(super) conflicts: Vec<(u32, Option<Offset>)>,
 }
 
 impl Drops {
     pub(super) fn is_empty(&self) -> bool {
         self.duplicates.is_empty() && self.conflicts.is_empty()
+    }
+
+    /// Whether an event is among them.
+    pub(super) fn holds(&self, ord: u32) -> bool {
+        let conflicts = &self.conflicts;
+        self.duplicates.contains(&ord)
+            || conflicts
+                .binary_search_by_key(&ord, |(ord, _)| *ord)
+                .is_ok()
     }
 }
 
@@ -165,6 +174,7 @@ impl Call {
                 drops.conflicts.push((identity.ord, None));
             }
         }
+        drops.conflicts.sort_unstable_by_key(|(ord, _)| *ord);
         Ok(drops)
     }
 

@@ -4,6 +4,7 @@ mod backlog;
 mod backup;
 mod cold;
 mod lessons;
+mod preconditions;
 
 use std::fs;
 use std::io;
