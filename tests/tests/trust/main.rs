@@ -9,5 +9,6 @@ mod support;
 #[allow(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
 mod glob;
 
+mod model;
 mod rechunk;
 mod workload;
