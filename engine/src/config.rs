@@ -138,8 +138,8 @@ impl LogConfig {
                 reason: reason.into(),
             })
         };
-        if self.segment_bytes < 64 << 10 {
-            return wrong("log.segment_bytes", "must be at least 64 KiB");
+        if self.segment_bytes < 16 << 10 {
+            return wrong("log.segment_bytes", "must be at least 16 KiB");
         }
         if self.group_bytes_max == 0 {
             return wrong("log.group_bytes_max", "must not be 0");

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod names;
 mod offset;
 pub mod origin;
+mod packing;
 pub mod projection;
 pub mod read;
 mod runtime;

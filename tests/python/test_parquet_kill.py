@@ -26,7 +26,7 @@ def keys_in_parquet(server: Server) -> list[str]:
 
 
 def test_kill_while_history_moves_to_parquet(tmp_path, monkeypatch, seed):
-    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "64KiB")
+    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "16KiB")
     monkeypatch.setenv("MODELOG_LOG__KEEP_SEGMENTS", "0s")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
     moments = random.Random(seed)
@@ -65,7 +65,7 @@ def test_kill_while_history_moves_to_parquet(tmp_path, monkeypatch, seed):
 
 
 def test_kill_during_backups(tmp_path, monkeypatch, seed):
-    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "64KiB")
+    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "16KiB")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
     monkeypatch.setenv("MODELOG_BACKUP__PATH", str(tmp_path / "backups"))
     monkeypatch.setenv("MODELOG_BACKUP__EVERY", "1s")

@@ -15,7 +15,7 @@ from test_durability import ROUTES, history
 # Segments are many, and kept: the test decides which are deleted.
 CONFIG = """
 [log]
-segment_bytes = "64KiB"
+segment_bytes = "16KiB"
 """
 MORE_ROUTES = [
     "/v1/experiments/e",

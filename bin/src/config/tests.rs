@@ -191,7 +191,7 @@ url = \"x\"
 fn what_the_parts_refuse_is_told_with_its_place() {
     assert_eq!(
         problems("[log]\nsegment_bytes = \"1KiB\"", &[]),
-        ["modelog.toml:2: `log.segment_bytes` must be at least 64 KiB"]
+        ["modelog.toml:2: `log.segment_bytes` must be at least 16 KiB"]
     );
     let open = problems("[http]\nlisten = \"0.0.0.0:7070\"", &[]);
     assert!(

@@ -5,7 +5,7 @@
 //! header (56 bytes) · body = prefix length u32, prefix (origins, names | state) · padding · rows · padding
 //! ```
 //!
-//! The prefix is known only at admission; the rows are encoded, compressed and checksummed before, by the thread of
+//! The prefix is known only at admission; the rows are packed (`packing`) and checksummed before, by the thread of
 //! the caller. So the codec covers the rows alone, and the body's checksum is combined from those of the two parts.
 //!
 //! # Invariants
@@ -29,6 +29,7 @@ use crate::batch::{LoggedBatch, Table};
 use crate::event::{EntityKind, Kind, schema};
 use crate::names::NamedEntity;
 use crate::origin::{Origin, Source};
+use crate::packing::{self, RATIO_MAX};
 use crate::{LogId, Offset, Timestamp};
 
 /// Bytes of a frame's header.
@@ -47,8 +48,7 @@ const FLAG_CLOSING: u8 = 1;
 const FLAG_STATE: u8 = 2;
 const CODEC_PLAIN: u8 = 0;
 const CODEC_LZ4: u8 = 1;
-/// LZ4 cannot make more than this out of a byte.
-const LZ4_RATIO_MAX: usize = 255;
+const CODEC_PACKED: u8 = 2;
 /// Below this, compressing does not pay.
 const COMPRESS_FROM: usize = 256;
 
@@ -171,14 +171,22 @@ pub(crate) struct EncodedRows {
 impl EncodedRows {
     /// Encodes tables.
     pub(crate) fn new(tables: &[Table]) -> Self {
+        let (mut bytes, codec) = match packing::pack(tables) {
+            Some(packed) => (packed, CODEC_PACKED),
+            None => Self::arrow(tables),
+        };
+        pad_to_8(&mut bytes);
+        let crc = crc32c::crc32c(&bytes);
+        Self { bytes, crc, codec }
+    }
+
+    /// As Arrow's messages, which hold whatever there may be.
+    fn arrow(tables: &[Table]) -> (Vec<u8>, u8) {
         let mut plain = Vec::new();
         for table in tables {
             encode_table(table, &mut plain);
         }
-        let (mut bytes, codec) = compress(plain);
-        pad_to_8(&mut bytes);
-        let crc = crc32c::crc32c(&bytes);
-        Self { bytes, crc, codec }
+        compress(plain)
     }
 
     /// Appends zeros, a multiple of 8, which readers skip.
@@ -212,7 +220,7 @@ fn decompress(codec: u8, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
             let mut reader = Reader(bytes);
             let (plain_len, len) = (reader.u32()? as usize, reader.u32()? as usize);
             let packed = reader.take(len)?;
-            if plain_len > LZ4_RATIO_MAX * packed.len() {
+            if plain_len > RATIO_MAX * packed.len() {
                 return Err(Malformed);
             }
             lz4_flex::block::decompress(packed, plain_len).map_err(|_| Malformed)
@@ -314,7 +322,7 @@ pub(crate) enum Body {
     Closing,
 }
 
-/// How much memory a body takes once it is read: a packed one takes more than its length, up to [`LZ4_RATIO_MAX`] times.
+/// How much memory a body takes once it is read: a packed one takes more than its length, up to [`RATIO_MAX`] times.
 pub(crate) fn unpacked_len(header: &Header, body: &[u8]) -> usize {
     let packed = || {
         let prefix_len = Reader(body).u32().ok()? as usize;
@@ -322,7 +330,7 @@ pub(crate) fn unpacked_len(header: &Header, body: &[u8]) -> usize {
         Reader(rows).u32().ok()
     };
     match header.codec {
-        CODEC_LZ4 => packed().map_or(body.len(), |len| body.len().max(len as usize)),
+        CODEC_LZ4 | CODEC_PACKED => packed().map_or(body.len(), |len| body.len().max(len as usize)),
         _ => body.len(),
     }
 }
@@ -357,6 +365,10 @@ pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Bo
     } else {
         decode_rows(header.codec, reader.0)?
     };
+    let rows: usize = tables.iter().map(Table::rows).sum();
+    if rows != header.count as usize {
+        return Err(Malformed);
+    }
     Ok(Body::Rows(LoggedBatch {
         first_offset: header.first_offset,
         rows: header.count,
@@ -417,6 +429,9 @@ fn columns_schema(kind: Kind, mask: u64) -> Arc<Schema> {
 }
 
 fn decode_rows(codec: u8, bytes: &[u8]) -> Result<Vec<Table>, Malformed> {
+    if codec == CODEC_PACKED {
+        return packing::unpack(bytes);
+    }
     let plain = Buffer::from_vec(decompress(codec, bytes)?);
     let mut tables = Vec::new();
     let mut at = 0;

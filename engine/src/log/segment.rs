@@ -11,8 +11,8 @@ use crate::{LogId, Offset};
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;
 /// The format these files have, and the oldest reader that understands them.
-pub(crate) const FORMAT_VERSION: u32 = 1;
-pub(crate) const READER_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const READER_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"MODELOGS";
 

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::inspect::{self, Severity};
-use super::{Log, Parts};
+use super::segment::SEGMENT_HEADER_BYTES;
+use super::{Log, Parts, segment};
 use crate::batch::{EventBatch, EventBatchBuilder, LoggedBatch, Row};
 use crate::event::{
     EntityKind, EntityNamed, Event, Fact, Kind, MetricLogged, ModelCreated, PredictionLogged,
@@ -27,7 +28,7 @@ use crate::{
 
 fn config(path: &Path) -> Config {
     let mut config = Config::new(path);
-    config.log.segment_bytes = 64 << 10;
+    config.log.segment_bytes = 16 << 10;
     config.log.reserve_bytes = 0;
     config
 }
@@ -250,7 +251,8 @@ fn damage_to_what_was_synced_is_found_wherever_it_is() {
     let path = paths.last().unwrap();
     let sound = fs::read(path).unwrap();
     let mut bytes = sound.clone();
-    bytes[5000] ^= 1;
+    let place = SEGMENT_HEADER_BYTES.midpoint(bytes.len());
+    bytes[place] ^= 1;
     fs::write(path, &bytes).unwrap();
     match Engine::open(config(&live)) {
         Err(LogError::Corrupt {
@@ -259,7 +261,7 @@ fn damage_to_what_was_synced_is_found_wherever_it_is() {
             ..
         }) => {
             assert_eq!(&found, path);
-            assert!(position <= 5000);
+            assert!(position <= place as u64);
         }
         other => panic!("{other:?}"),
     }
@@ -592,7 +594,7 @@ impl Clock for StoppedClock {
     }
 }
 
-/// The log of `tests/golden`: two calls, a repeat, and every kind.
+/// The logs of `tests/golden`, one for each version of the format: two calls, a repeat, and every kind.
 fn write_golden(data: &Path) -> Vec<Event> {
     let foundations = Foundations {
         clock: Arc::new(StoppedClock),
@@ -625,11 +627,12 @@ fn write_golden(data: &Path) -> Vec<Event> {
 /// version, or a reason in `docs/decisions.md`.
 #[test]
 fn the_format_is_what_it_was() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden = golden(segment::FORMAT_VERSION);
     let directory = tempfile::tempdir().unwrap();
     let events = write_golden(directory.path());
     let names = ["MANIFEST", "00000000000000000000-000000.seg"];
     if std::env::var_os("MODELOG_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(&golden).unwrap();
         for name in names {
             fs::copy(directory.path().join("log").join(name), golden.join(name)).unwrap();
         }
@@ -641,11 +644,40 @@ fn the_format_is_what_it_was() {
             "{name} differs from the golden file"
         );
     }
-    let old = directory.path().join("old");
-    copy(&golden, &old.join("log"));
-    assert_eq!(inspect::verify(&old).unwrap().findings, []);
-    let engine = Engine::open(config(&old)).unwrap();
-    assert_eq!(read_all(&engine), events);
+    assert_eq!(read_golden(segment::FORMAT_VERSION), events);
+}
+
+/// Logs of every version there was are read, and written on.
+#[test]
+fn older_formats_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let events = write_golden(directory.path());
+    for version in 1..segment::FORMAT_VERSION {
+        assert_eq!(read_golden(version), events, "version {version}");
+    }
+}
+
+fn golden(version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{version}"))
+}
+
+/// The events of a golden log, after more of them were written and the log was opened again.
+fn read_golden(version: u32) -> Vec<Event> {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    copy(&golden(version), &data.join("log"));
+    assert_eq!(inspect::verify(data).unwrap().findings, []);
+    let engine = Engine::open(config(data)).unwrap();
+    let events = read_all(&engine);
+    let more = [prediction(1_000), prediction(1_001)];
+    append(&engine, &more).unwrap();
+    close(engine);
+    assert_eq!(inspect::verify(data).unwrap().findings, []);
+    let engine = Engine::open(config(data)).unwrap();
+    let all = read_all(&engine);
+    assert_eq!(all, [&events[..], &more].concat());
+    close(engine);
+    events
 }
 
 /// The local disk, with as much space as the test says.

@@ -81,7 +81,7 @@ pub(crate) fn data() -> PathBuf {
 
 pub(crate) fn config() -> Config {
     let mut config = Config::new(data());
-    config.log.segment_bytes = 64 << 10;
+    config.log.segment_bytes = 16 << 10;
     config.log.reserve_bytes = 0;
     config
 }

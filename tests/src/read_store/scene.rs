@@ -107,7 +107,7 @@ impl Scene {
         };
         let mut config = Config::new(directory.path());
         config.log.reserve_bytes = 0;
-        config.log.segment_bytes = 1 << 20;
+        config.log.segment_bytes = 256 << 10;
         let engine = Engine::open_on(config, foundations).expect("a new log opens");
         let mut subject = factory.subject().await;
         let checkpoint = subject.projection.open().await.expect("a new store opens");

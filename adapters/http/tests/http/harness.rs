@@ -98,7 +98,7 @@ impl TestServer {
         settings: impl FnOnce(&mut HttpConfig),
     ) -> Self {
         let mut config = Config::new(data.path());
-        config.log.segment_bytes = 1 << 20;
+        config.log.segment_bytes = 256 << 10;
         config.log.backlog_bytes_max = 1 << 20;
         let engine = Engine::open_on(config, foundations).unwrap();
         let store = SqlStore::new(SqlConfig {

@@ -167,7 +167,7 @@ impl StorageFile for Late {
 fn what_is_written_while_it_is_looked_at_is_no_damage() {
     let data = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(data.path())).unwrap();
-    fill(&engine, 0, 40);
+    fill(&engine, 0, 200);
     let path = segments(data.path()).pop().unwrap();
     let contents = Manifest::open(&LocalStorage, &data.path().join("log"), false)
         .unwrap()

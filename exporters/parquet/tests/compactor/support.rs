@@ -100,7 +100,7 @@ impl Place {
             ..Foundations::default()
         };
         let mut config = Config::new(&self.data);
-        config.log.segment_bytes = 256 << 10;
+        config.log.segment_bytes = 64 << 10;
         let engine = Engine::open_on(config, foundations).unwrap();
         (engine, store)
     }

@@ -15,7 +15,7 @@ use super::{
 /// Segments and Parquet files are small and many, and segments go as soon as Parquet has them.
 const BUSY: &str = "\
 [log]
-segment_bytes = \"256KiB\"
+segment_bytes = \"64KiB\"
 keep_segments = \"0s\"
 [parquet]
 target_file_bytes = \"64KiB\"

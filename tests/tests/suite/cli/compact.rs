@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{BAD_DATA, Home, IO, Server, USAGE, corpus, files_below, parse_lines};
 
 /// Segments are small, and go as soon as Parquet has them.
-const EAGER: &str = "[log]\nsegment_bytes = \"64KiB\"\nkeep_segments = \"0s\"\n";
+const EAGER: &str = "[log]\nsegment_bytes = \"16KiB\"\nkeep_segments = \"0s\"\n";
 
 fn events_of(bytes: usize) -> (Home, u64) {
     let home = Home::new();

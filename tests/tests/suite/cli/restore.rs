@@ -8,7 +8,7 @@ use super::backup::events_of;
 use super::{BAD_DATA, Home, IO, Server, USAGE, corpus, files_below, parse_lines, sorted_names};
 
 /// Segments are small, and go as soon as Parquet has them.
-const EAGER: &str = "[log]\nsegment_bytes = \"64KiB\"\nkeep_segments = \"0s\"\n";
+const EAGER: &str = "[log]\nsegment_bytes = \"16KiB\"\nkeep_segments = \"0s\"\n";
 /// What marks a directory as half restored.
 const RESTORING: &str = "RESTORING";
 
