@@ -51,7 +51,7 @@ def check_at_rest(server: Server, logged: list[str]) -> None:
 
 
 def test_kills_while_clients_post(tmp_path, monkeypatch, seed, figure):
-    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "128KiB")
+    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "32KiB")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "2s")
     monkeypatch.setenv("MODELOG_LOG__KEEP_SEGMENTS", "0s")
     moments = random.Random(seed)

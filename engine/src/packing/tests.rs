@@ -34,7 +34,7 @@ fn with_nulls<T: Debug + Clone + 'static>(
     values: impl Strategy<Value = Vec<T>>,
 ) -> impl Strategy<Value = Vec<Option<T>>> {
     (values, select(vec![0, 1, 2, 7]), any::<u64>()).prop_map(|(values, every, seed)| {
-        let there = |at: usize| every == 0 || (seed >> (at % 61)) % (every + 1) != 0;
+        let there = |at: usize| every == 0 || !(seed >> (at % 61)).is_multiple_of(every + 1);
         let values = values.into_iter().enumerate();
         values
             .map(|(at, value)| there(at).then_some(value))

@@ -3,9 +3,7 @@
 //! What leaves the window is decided by the log alone (the oldest entry, once there are too many), so a fold that is
 //! repeated comes to the same counts. Stores with tables join without bound.
 
-use std::collections::VecDeque;
-
-use hashbrown::{HashTable, hash_table};
+use hashbrown::HashTable;
 
 use super::version::LabelFacts;
 use crate::log::{Malformed, Reader, put_u32, put_u64};
@@ -78,78 +76,96 @@ impl Entry {
     }
 }
 
-/// The newest predictions.
+/// The newest predictions, each with a serial number; one that comes takes the place of the one that leaves.
 #[derive(Debug)]
 pub(super) struct Window {
-    ring: VecDeque<Entry>,
+    /// In the order of their serial numbers, from `head` on and then from the beginning.
+    ring: Vec<Entry>,
+    /// The place of the oldest.
+    head: usize,
+    /// The serial number of the oldest.
+    first: u64,
     /// Serial numbers of entries, hashed by prediction id.
     index: HashTable<u64>,
-    first: u64,
     capacity: usize,
 }
 
 impl Window {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            ring: VecDeque::new(),
-            index: HashTable::new(),
+            ring: Vec::new(),
+            head: 0,
             first: 0,
+            index: HashTable::new(),
             capacity: capacity.max(1),
         }
     }
 
     /// The entry of a prediction, new if need be. A model of 0 stands for any; an entry without a model is anyone's.
     pub(super) fn entry(&mut self, id: u64, model: u64) -> &mut Entry {
-        let (ring, first) = (&self.ring, self.first);
-        let at = |serial: &u64| &ring[(*serial - first) as usize];
+        let (ring, head, first) = (&self.ring, self.head, self.first);
         let fits = |serial: &u64| {
-            let entry = at(serial);
+            let entry = &ring[place(ring.len(), head, serial - first)];
             entry.id == id && (entry.model == model || model == 0 || entry.model == 0)
         };
-        let next = first + ring.len() as u64;
-        // One look-up finds the entry or the place for it.
-        let serial = match self.index.entry(id, fits, |serial| at(serial).id) {
-            hash_table::Entry::Occupied(known) => *known.get(),
-            hash_table::Entry::Vacant(place) => {
-                place.insert(next);
-                self.ring.push_back(Entry::new(id, model));
-                self.evict();
-                next
-            }
+        let at = match self.index.find(id, fits) {
+            Some(serial) => place(ring.len(), head, serial - first),
+            None => self.push(Entry::new(id, model)),
         };
-        let entry = &mut self.ring[(serial - self.first) as usize];
+        let entry = &mut self.ring[at];
         if entry.model == 0 {
             entry.model = model;
         }
         entry
     }
 
-    /// Lets the oldest entries go until there is room for no more than there may be.
-    fn evict(&mut self) {
-        while self.ring.len() > self.capacity {
-            if let Some(oldest) = self.ring.pop_front() {
-                let serial = self.first;
-                if let Ok(found) = self.index.find_entry(oldest.id, |known| *known == serial) {
-                    found.remove();
-                }
-                self.first += 1;
-            }
+    /// Brings what is needed for predictions with these ids close: what the processor fetches for one it fetches for all
+    /// of them at once, while one after the other each would wait for the memory.
+    pub(super) fn approach(&self, ids: &[u64]) {
+        let mut seen = 0;
+        let mut look = |id: u64| {
+            // It reads where the entry would be noted, and finds nothing.
+            let _ = self.index.find(id, |serial| {
+                seen ^= *serial;
+                false
+            });
+        };
+        ids.iter().for_each(|id| look(*id));
+        if self.ring.len() == self.capacity {
+            let leaving = self.ring[self.head..].iter().chain(&self.ring);
+            leaving.take(ids.len()).for_each(|entry| look(entry.id));
         }
+        std::hint::black_box(seen);
     }
 
-    /// Puts back an entry of a snapshot.
-    fn push(&mut self, entry: Entry) {
+    /// Adds an entry, in the place of the oldest once there are as many as there may be. Answers its place.
+    fn push(&mut self, entry: Entry) -> usize {
         let (id, serial) = (entry.id, self.first + self.ring.len() as u64);
-        self.ring.push_back(entry);
-        let (ring, first) = (&self.ring, self.first);
-        self.index
-            .insert_unique(id, serial, |serial| ring[(*serial - first) as usize].id);
-        self.evict();
+        let at = if self.ring.len() < self.capacity {
+            self.ring.push(entry);
+            self.ring.len() - 1
+        } else {
+            let oldest = std::mem::replace(&mut self.ring[self.head], entry);
+            let serial = self.first;
+            if let Ok(found) = self.index.find_entry(oldest.id, |known| *known == serial) {
+                found.remove();
+            }
+            let at = self.head;
+            self.first += 1;
+            self.head = place(self.capacity, at, 1);
+            at
+        };
+        let (ring, head, first) = (&self.ring, self.head, self.first);
+        self.index.insert_unique(id, serial, |serial| {
+            ring[place(ring.len(), head, serial - first)].id
+        });
+        at
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         put_u32(out, self.ring.len() as u32);
-        for entry in &self.ring {
+        let (later, earlier) = self.ring.split_at(self.head);
+        for entry in earlier.iter().chain(later) {
             put_u64(out, entry.id);
             put_u64(out, entry.model);
             put_u32(out, entry.version);
@@ -186,10 +202,17 @@ impl Window {
             if reader.u8()? == 1 {
                 entry.answer = Some(Box::new(read_answer(reader)?));
             }
-            window.push(entry);
+            let _ = window.push(entry);
         }
         Ok(window)
     }
+}
+
+/// The place in a ring that is so far behind the oldest entry.
+#[inline]
+fn place(len: usize, head: usize, behind: u64) -> usize {
+    let at = head + behind as usize;
+    if at >= len { at - len } else { at }
 }
 
 fn read_answer(reader: &mut Reader<'_>) -> Result<Answer, Malformed> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Timestamp;
 use crate::batch::EventBatch;
 use crate::event::{Event, FeedbackLogged, PredictionLogged};
 use crate::names::NamedEntity;

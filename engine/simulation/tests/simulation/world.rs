@@ -149,7 +149,7 @@ fn faults(chance: &mut Chance) -> Vec<Planned> {
 
 fn config(chance: &mut Chance, pad_groups: bool) -> Config {
     let mut config = Config::new("/var/data");
-    config.log.segment_bytes = 64 << 10;
+    config.log.segment_bytes = 16 << 10;
     config.log.reserve_bytes = 0;
     config.log.group_bytes_max = chance.pick(&[1, 4 << 10, 2 << 20]);
     config.log.backlog_bytes_max = 64 << 10;
