@@ -4,7 +4,6 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use modelog_benches::corpus::{self, Naming};
-use modelog_benches::limits;
 use modelog_formats::{Format, Options, decode};
 
 const EVENTS: usize = 2_000;
@@ -27,7 +26,8 @@ fn benches(criterion: &mut Criterion) {
         });
     }
     group.bench_function("limit: serde_json", |bencher| {
-        bencher.iter(|| limits::parse(black_box(&json), 1).expect("the corpus can be read"));
+        bencher
+            .iter(|| modelog_limits::parse(black_box(&json), 1).expect("the corpus can be read"));
     });
     group.finish();
 }

@@ -121,6 +121,12 @@ pub struct Body {
     pub events: usize,
 }
 
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Bodies of NDJSON, `each` events in every one but the last.
 #[must_use]
 pub fn ndjson(naming: Naming, seed: u64, events: usize, each: usize) -> Vec<Body> {

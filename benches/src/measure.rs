@@ -36,6 +36,28 @@ impl Figure {
     }
 }
 
+/// Values of which quantiles are wanted, such as how long each of many callers waited.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spread {
+    sorted: Vec<f64>,
+}
+
+impl Spread {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        Self { sorted: values }
+    }
+
+    pub(crate) fn at(&self, share: f64) -> f64 {
+        quantile(&self.sorted, share)
+    }
+
+    /// So many a second, if they are milliseconds of things done one after the other.
+    pub(crate) fn rate(&self) -> f64 {
+        self.sorted.len() as f64 * 1e3 / self.sorted.iter().sum::<f64>()
+    }
+}
+
 /// The value at a share of sorted values, by the nearest rank.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
@@ -72,6 +94,10 @@ impl Stopwatch {
 
     pub(crate) fn elapsed(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    pub(crate) fn millis(&self) -> f64 {
+        self.elapsed().as_secs_f64() * 1e3
     }
 
     /// So many in the time since the start, per second.
@@ -116,6 +142,9 @@ mod tests {
         assert_eq!(Figure::of(Vec::new()).median, 0.0);
         let hundred: Vec<_> = (0..=100).map(f64::from).collect();
         assert_eq!(quantile(&hundred, 0.99), 99.0);
+        let waits = Spread::of(vec![4.0, 1.0, 3.0]);
+        assert_eq!((waits.at(0.5), waits.at(1.0)), (3.0, 4.0));
+        assert_eq!(waits.rate(), 375.0);
     }
 
     #[test]

@@ -92,6 +92,21 @@ impl Drop for Watch {
     }
 }
 
+/// The highest over several rows.
+#[derive(Debug, Default)]
+pub(crate) struct Peaks(u64);
+
+impl Peaks {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.0 = self.0.max(bytes);
+    }
+
+    /// In bytes.
+    pub(crate) fn highest(&self) -> u64 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

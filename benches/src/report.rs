@@ -1,5 +1,6 @@
 //! What was measured, as a table and as JSON.
 
+use std::fmt;
 use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -36,6 +37,10 @@ pub struct Row {
     pub mark: Option<Mark>,
     /// Whether the mark is reached.
     pub met: Option<bool>,
+    /// What is hoped for beyond the mark.
+    pub goal: Option<Mark>,
+    /// Whether the goal is reached.
+    pub goal_met: Option<bool>,
 }
 
 /// The limit beside a figure, in the same unit.
@@ -55,6 +60,8 @@ pub enum Mark {
     RatioAtLeast(f64),
     /// No more than this share of the limit.
     RatioAtMost(f64),
+    /// No more than this above the limit, in the row's unit.
+    AboveLimitAtMost(f64),
     AtLeast(f64),
     AtMost(f64),
 }
@@ -81,7 +88,17 @@ impl Report {
         table
             .load_style(presets::UTF8_HORIZONTAL_ONLY)
             .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(["", "measured", "", "limit", "ratio", "asked for", ""]);
+            .set_header([
+                "",
+                "measured",
+                "",
+                "limit",
+                "ratio",
+                "asked for",
+                "",
+                "goal",
+                "",
+            ]);
         for row in &self.rows {
             table.add_row(row.cells());
         }
@@ -116,6 +133,8 @@ impl Row {
             limit: None,
             mark: None,
             met: None,
+            goal: None,
+            goal_met: None,
         }
     }
 
@@ -128,34 +147,39 @@ impl Row {
         self
     }
 
+    /// What is asked for. Comes after the limit.
     pub(crate) fn mark(mut self, mark: Mark) -> Self {
-        let median = self.figure.median;
-        self.met = Some(match mark {
-            Mark::RatioAtLeast(least) => self
-                .limit
-                .as_ref()
-                .is_some_and(|limit| limit.ratio >= least),
-            Mark::RatioAtMost(most) => {
-                let limit = self.limit.as_ref();
-                limit.is_some_and(|limit| limit.ratio <= most)
-            }
-            Mark::AtLeast(least) => median >= least,
-            Mark::AtMost(most) => median <= most,
-        });
+        self.met = Some(self.reaches(mark));
         self.mark = Some(mark);
         self
     }
 
-    fn cells(&self) -> [String; 7] {
+    /// What is hoped for. Comes after the limit.
+    pub(crate) fn goal(mut self, goal: Mark) -> Self {
+        self.goal_met = Some(self.reaches(goal));
+        self.goal = Some(goal);
+        self
+    }
+
+    /// A mark that needs a limit is not reached without one.
+    fn reaches(&self, mark: Mark) -> bool {
+        let median = self.figure.median;
         let limit = self.limit.as_ref();
-        let mark = match self.mark {
-            Some(Mark::RatioAtLeast(least)) => format!("≥ {least} × limit"),
-            Some(Mark::RatioAtMost(most)) => format!("≤ {most} × limit"),
-            Some(Mark::AtLeast(least)) => format!("≥ {}", grouped(least)),
-            Some(Mark::AtMost(most)) => format!("≤ {}", grouped(most)),
-            None => String::new(),
-        };
-        let met = match self.met {
+        match mark {
+            Mark::RatioAtLeast(least) => limit.is_some_and(|limit| limit.ratio >= least),
+            Mark::RatioAtMost(most) => limit.is_some_and(|limit| limit.ratio <= most),
+            Mark::AboveLimitAtMost(most) => {
+                limit.is_some_and(|limit| median <= limit.figure.median + most)
+            }
+            Mark::AtLeast(least) => median >= least,
+            Mark::AtMost(most) => median <= most,
+        }
+    }
+
+    fn cells(&self) -> [String; 9] {
+        let limit = self.limit.as_ref();
+        let asked = |mark: Option<Mark>| mark.map_or_else(String::new, |mark| mark.to_string());
+        let reached = |met: Option<bool>| match met {
             Some(true) => "✓",
             Some(false) => "missed",
             None => "",
@@ -168,9 +192,23 @@ impl Row {
                 format!("{} {}", grouped(limit.figure.median), limit.what)
             }),
             limit.map_or_else(String::new, |limit| format!("{:.2}", limit.ratio)),
-            mark,
-            met.to_owned(),
+            asked(self.mark),
+            reached(self.met).to_owned(),
+            asked(self.goal),
+            reached(self.goal_met).to_owned(),
         ]
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RatioAtLeast(least) => write!(f, "≥ {least} × limit"),
+            Self::RatioAtMost(most) => write!(f, "≤ {most} × limit"),
+            Self::AboveLimitAtMost(most) => write!(f, "≤ limit + {}", grouped(*most)),
+            Self::AtLeast(least) => write!(f, "≥ {}", grouped(*least)),
+            Self::AtMost(most) => write!(f, "≤ {}", grouped(*most)),
+        }
     }
 }
 
@@ -227,14 +265,24 @@ mod tests {
             (Mark::RatioAtLeast(0.51), false),
             (Mark::RatioAtMost(0.5), true),
             (Mark::RatioAtMost(0.49), false),
+            (Mark::AboveLimitAtMost(-50.0), true),
+            (Mark::AboveLimitAtMost(-51.0), false),
             (Mark::AtLeast(50.0), true),
             (Mark::AtLeast(51.0), false),
             (Mark::AtMost(50.0), true),
             (Mark::AtMost(49.0), false),
         ] {
             assert_eq!(row(mark).met, Some(met), "{mark:?}");
+            let hoped = Row::new("r", "x/s", figure(50.0))
+                .beside("limit", figure(100.0))
+                .goal(mark);
+            assert_eq!((hoped.goal_met, hoped.met), (Some(met), None), "{mark:?}");
         }
-        for mark in [Mark::RatioAtLeast(0.1), Mark::RatioAtMost(0.1)] {
+        for mark in [
+            Mark::RatioAtLeast(0.1),
+            Mark::RatioAtMost(0.1),
+            Mark::AboveLimitAtMost(100.0),
+        ] {
             let alone = Row::new("r", "x/s", figure(50.0)).mark(mark);
             assert_eq!(alone.met, Some(false), "no limit was measured");
         }
@@ -254,6 +302,12 @@ mod tests {
             .rows
             .push(Row::new("GET", "ms", figure(3.25)).mark(Mark::AtMost(3.0)));
         assert!(!report.met());
+        report.rows.push(
+            Row::new("POST", "ms", figure(1.5))
+                .beside("sync", figure(1.0))
+                .mark(Mark::AboveLimitAtMost(0.5))
+                .goal(Mark::AboveLimitAtMost(0.25)),
+        );
         let table = report.table();
         for part in [
             "1,234,567",
@@ -262,13 +316,19 @@ mod tests {
             "≥ 0.4 × limit",
             "3.25",
             "missed",
+            "≤ limit + 0.5 ",
+            "≤ limit + 0.25 ",
         ] {
             assert!(table.contains(part), "{part} in\n{table}");
         }
+        let times = |sign: &str| table.matches(sign).count();
+        assert_eq!((times("✓"), times("missed")), (2, 2), "{table}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["rows"][0]["limit"]["figure"]["median"], 2_000_000.0);
         assert_eq!(json["rows"][1]["mark"]["at_most"], 3.0);
         assert_eq!(json["rows"][1]["met"], false);
+        assert_eq!(json["rows"][2]["goal"]["above_limit_at_most"], 0.25);
+        assert_eq!(json["rows"][2]["goal_met"], false);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The program as users run it: `modelog serve`, in a process of its own, with its defaults.
+//! The program as users run it: `modelog serve`, in a process of its own, with its defaults; or ingest alone.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -7,6 +7,8 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::memory::{Process, Watch};
+
+const SCHEME: &str = "http://";
 
 /// A server that runs; it is killed when it is dropped.
 #[derive(Debug)]
@@ -17,10 +19,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program on a data directory and a free port, and waits until it listens.
+    /// Starts the program on a data directory and a free port, with its defaults, and waits until it listens.
     pub(crate) fn start(program: &Path, data: &Path) -> Result<Self> {
-        let child = command(program, data, "serve")
-            .args(["--listen", "127.0.0.1:0"])
+        let mut command = command(program, data, "serve");
+        command.args(["--listen", "127.0.0.1:0"]);
+        Self::spawn(program, &mut command)
+    }
+
+    /// Starts a server that takes events, with nothing that follows them.
+    pub(crate) fn start_alone(program: &Path, data: &Path) -> Result<Self> {
+        let mut command = command(program, data, "bench");
+        command.arg("--serve-ingest-alone");
+        Self::spawn(program, &mut command)
+    }
+
+    fn spawn(program: &Path, command: &mut Command) -> Result<Self> {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -39,6 +53,11 @@ impl Server {
     /// Where a path of it is.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
+    }
+
+    /// Its host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches(SCHEME)
     }
 
     /// The most anonymous memory it had so far, in bytes.
@@ -89,7 +108,7 @@ fn wait_for_url(stderr: ChildStderr) -> Result<String> {
 fn url_in(line: &str) -> Option<String> {
     let url = line
         .split_whitespace()
-        .find(|word| word.starts_with("http://"))?;
+        .find(|word| word.starts_with(SCHEME))?;
     Some(url.trim_end_matches('/').to_owned())
 }
 

@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use modelog_benches::Options;
 
+use crate::config::Settings;
 use crate::output::{self, Shape};
 use crate::progress;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Every figure stands beside its limit, measured in the same run: parsing alone, writing to a file alone, a server that
-drops what it gets, the libraries we use by themselves. Runs for some minutes and wants the machine to itself.")]
+drops what it gets, the libraries we use by themselves. Runs for some minutes and wants the machine to itself. Needs
+`wrk`, which sends over HTTP.")]
 pub(crate) struct BenchArgs {
     /// Fewer events and repetitions: a look, not a measurement
     #[arg(long)]
     quick: bool,
-    /// Also 20 million predictions as Parquet, asked by DuckDB: some minutes and 5 GB more; python3 must have duckdb
+    /// Also a log that grows to 50 million events, and 20 million predictions as Parquet, asked by DuckDB: ten minutes and
+    /// 7 GB more; python3 must have duckdb
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Where the data directories of the benchmark are made and removed again: the disk that is measured
@@ -24,13 +27,19 @@ pub(crate) struct BenchArgs {
     dir: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     format: Shape,
+    /// What the benchmark starts to see what stores cost: a server with nothing that follows its log
+    #[arg(long, hide = true)]
+    serve_ingest_alone: bool,
 }
 
 /// Measures and prints.
 ///
 /// # Errors
 /// If the disk or the server that is measured fails.
-pub(crate) fn run(args: BenchArgs) -> Result<()> {
+pub(crate) fn run(settings: &Settings, args: BenchArgs) -> Result<()> {
+    if args.serve_ingest_alone {
+        return crate::block_on(modelog_benches::serve_ingest_alone(&settings.data));
+    }
     let options = Options {
         program: std::env::current_exe().context("this program cannot be found")?,
         directory: args.dir,

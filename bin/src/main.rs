@@ -87,7 +87,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compact(args) => block_on(compact::run(settings, &args))?,
         Command::Backup(args) => block_on(backup::run(settings, &args))?,
         Command::Restore(args) => block_on(restore::run(settings, &args))?,
-        Command::Bench(args) => bench::run(args)?,
+        Command::Bench(args) => bench::run(settings, args)?,
         Command::Demo(args) => block_on(demo::run(demo::DemoOptions {
             data: common.data.unwrap_or_else(|| "modelog-demo".into()).into(),
             serve: args.serve,

@@ -12,7 +12,17 @@ from parquet_support import FULL
 QUICK = (
     "NDJSON → durable",
     "Arrow → durable",
-    "over HTTP",
+    "64 callers, in process",
+    "until its answer, p99",
+    "on disk, calls of 1,000",
+    "MiB of unsealed log",
+    "segments into a no-op",
+    "wrk, ingest alone",
+    "with SQLite and Parquet following, Prometheus asking",
+    "a server that drops what it reads",
+    "64 connections, wrk",
+    "one caller, one event at a time over HTTP",
+    "peak memory of all rows",
     "GET of 100",
     "GET of a 1,000",
     "memory of the server",
@@ -40,32 +50,66 @@ def bench(directory: Path, *arguments: str) -> list[dict]:
     return json.loads(done.stdout)["rows"]
 
 
+# What is asked for, and hoped for, wherever it is measured.
+ASKED = {
+    "NDJSON → durable, in process, 2 threads": ({"ratio_at_least": 0.5}, {"ratio_at_least": 0.6}),
+    "Arrow → durable, in process, 2 threads": ({"ratio_at_least": 0.7}, {"at_least": 5e6}),
+    "NDJSON over HTTP, 2,000 events a request, wrk, ingest alone": ({"ratio_at_least": 0.6}, {"at_least": 1e6}),
+    "  with SQLite and Parquet following, Prometheus asking": ({"ratio_at_least": 0.35}, {"ratio_at_least": 0.5}),
+    "single events, 64 callers, in process, each durable": ({"ratio_at_least": 25.0}, None),
+    "single events over HTTP, 64 connections, wrk": ({"at_least": 40e3}, {"at_least": 60e3}),
+    "one caller, one event at a time over HTTP, p50": ({"above_limit_at_most": 0.15}, {"above_limit_at_most": 0.08}),
+    "replay of segments into a no-op": ({"at_least": 3e6}, {"at_least": 10e6}),
+    "peak memory of all rows so far": ({"at_most": 300.0}, {"at_most": 200.0}),
+}
+
+
 def test_every_row_is_there(tmp_path):
-    names = " | ".join(row["what"] for row in bench(tmp_path, "--quick"))
+    rows = bench(tmp_path, "--quick")
+    names = " | ".join(row["what"] for row in rows)
     for part in QUICK:
         assert part in names, names
-    assert "DuckDB" not in names
+    assert "DuckDB" not in names and "a log of" not in names
+    asked = {row["what"]: (row["mark"], row["goal"]) for row in rows}
+    for what, marks in ASKED.items():
+        assert asked[what] == marks, what
+    for row in rows:
+        assert row["figure"]["least"] >= 0 and (row["met"] is None) == (row["mark"] is None), row
 
 
 @FULL
-def test_the_full_one_asks_duckdb_about_twenty_million_predictions(tmp_path):
+def test_the_full_one_grows_a_log_and_asks_duckdb_about_twenty_million_predictions(tmp_path):
     rows = {row["what"]: row for row in bench(tmp_path, "--full")}
     print(json.dumps(rows, indent=1, ensure_ascii=False))
     (count,) = (row for what, row in rows.items() if "count by version and day" in what)
     (one,) = (row for what, row in rows.items() if "one prediction by id" in what)
     assert "20 M predictions" in count["what"]
     assert (count["mark"], one["mark"]) == ({"at_most": 0.5}, {"at_most": 0.3})
+    assert any("a log of 50 M events" in what for what in rows)
 
 
-def test_a_python_without_duckdb_is_told_before_anything_is_measured(tmp_path):
-    lacking = tmp_path / "python3"
-    lacking.write_text("#!/bin/sh\necho no module named duckdb >&2\nexit 1\n")
-    lacking.chmod(0o755)
+def refused(tmp_path: Path, *arguments: str, **commands: str) -> str:
+    """What is said where there are only these commands; nothing is measured."""
+    for name, script in commands.items():
+        command = tmp_path / name
+        command.write_text(f"#!/bin/sh\n{script}\n")
+        command.chmod(0o755)
+    data = tmp_path / "data"
     done = subprocess.run(
-        [binary(), "bench", "--full", "--dir", str(tmp_path / "data")],
+        [binary(), "bench", *arguments, "--dir", str(data)],
         capture_output=True,
         text=True,
         env={**os.environ, "PATH": str(tmp_path)},
     )
-    assert done.returncode != 0
-    assert "pip install duckdb" in done.stderr and "no module named duckdb" in done.stderr, done.stderr
+    assert done.returncode != 0 and not data.exists()
+    return done.stderr
+
+
+def test_a_python_without_duckdb_is_told_before_anything_is_measured(tmp_path):
+    said = refused(tmp_path, "--full", wrk="exit 1", python3="echo no module named duckdb >&2\nexit 1")
+    assert "pip install duckdb" in said and "no module named duckdb" in said, said
+
+
+def test_a_machine_without_wrk_is_told_before_anything_is_measured(tmp_path):
+    said = refused(tmp_path, "--quick")
+    assert "wrk cannot be started" in said and "Debian's package `wrk`" in said, said

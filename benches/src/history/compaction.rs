@@ -18,7 +18,7 @@ use crate::corpus::{self, Body, Naming};
 use crate::inprocess::{JSON_EVENTS, drive};
 use crate::measure::{CpuTime, Figure, Stopwatch, in_turns};
 use crate::report::{Mark, Row};
-use crate::{Options, Size, limits};
+use crate::{Options, Size};
 
 /// How much of the log is read at a time.
 const READ_BYTES: usize = 4 << 20;
@@ -49,7 +49,7 @@ pub(super) fn alone(options: &Options, size: Size, log: &History) -> Result<Vec<
         || {
             let properties = writer_properties(PREDICTIONS, id);
             let (watch, cpu) = (Stopwatch::start(), CpuTime::start());
-            limits::write_parquet(&options.directory, &batches, properties)?;
+            modelog_limits::write_parquet(&options.directory, &batches, properties)?;
             limit_cpu.push(cpu.micros_each(log.events));
             Ok(watch.rate(log.events))
         },

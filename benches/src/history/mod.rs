@@ -224,7 +224,7 @@ impl Opened {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     for file in files_below(from)? {
         let copy = to.join(file.strip_prefix(from)?);
         if let Some(parent) = copy.parent() {
@@ -235,7 +235,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let found =
         std::fs::read_dir(directory).with_context(|| format!("listing {}", directory.display()))?;

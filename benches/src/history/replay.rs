@@ -7,7 +7,7 @@ use modelog_sql::{SqlConfig, SqlStore};
 use super::{History, Opened, PATIENCE, Settings};
 use crate::measure::{Stopwatch, in_turns};
 use crate::report::{Mark, Row};
-use crate::{Options, Size, limits};
+use crate::{Options, Size};
 
 /// As much as projections are given at a time.
 const READ_BYTES: usize = 4 << 20;
@@ -26,7 +26,7 @@ pub(super) fn measure(
         || into_nothing(options, parquet),
         || {
             let watch = Stopwatch::start();
-            let rows = limits::read_parquet(&files)?;
+            let rows = modelog_limits::read_parquet(&files)?;
             ensure!(rows == parquet.events, "{rows} rows are in {files:?}");
             Ok(watch.rate(rows))
         },

@@ -11,12 +11,16 @@ fn options(directory: &Path) -> Options {
     }
 }
 
-const SIZE: Size = Size {
-    events: 40_000,
-    repetitions: 1,
-    servers: 1,
-    gets: 0,
-};
+fn size(events: usize) -> Size {
+    Size {
+        events,
+        repetitions: 1,
+        ..Size::of(true)
+    }
+}
+
+/// Enough for the compactor to have work for some time.
+const MANY: usize = 40_000;
 
 fn said(_: &str) {}
 
@@ -28,7 +32,7 @@ fn a_compacted_log_has_no_segments_and_all_events() {
     assert!(bytes_below(log.path()).unwrap() > 0);
     let parquet = log.compacted(&options).unwrap();
     assert_eq!(parquet.prediction_files().unwrap().len(), 1);
-    let rows = crate::limits::read_parquet(&parquet.prediction_files().unwrap()).unwrap();
+    let rows = modelog_limits::read_parquet(&parquet.prediction_files().unwrap()).unwrap();
     assert_eq!(rows, EVENTS);
     let sizes = size::measure(&log, &parquet).unwrap();
     assert!(
@@ -37,17 +41,7 @@ fn a_compacted_log_has_no_segments_and_all_events() {
             .all(|row| row.limit.as_ref().unwrap().ratio < 1.0),
         "{sizes:?}"
     );
-    let replayed = replay::measure(
-        &options,
-        Size {
-            events: EVENTS,
-            ..SIZE
-        },
-        &log,
-        &parquet,
-        &mut said,
-    )
-    .unwrap();
+    let replayed = replay::measure(&options, size(EVENTS), &log, &parquet, &mut said).unwrap();
     assert!(
         replayed.iter().all(|row| row.figure.least > 0.0),
         "{replayed:?}"
@@ -60,8 +54,8 @@ fn a_compacted_log_has_no_segments_and_all_events() {
 fn compaction_is_measured_beside_its_limit() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
-    let log = History::take_in(&options, SIZE.events).unwrap();
-    let rows = compaction::alone(&options, SIZE, &log).unwrap();
+    let log = History::take_in(&options, MANY).unwrap();
+    let rows = compaction::alone(&options, size(MANY), &log).unwrap();
     assert_eq!(rows.len(), 2);
     for row in rows {
         assert!(row.figure.least > 0.0 && row.limit.unwrap().figure.least > 0.0);
@@ -74,7 +68,7 @@ fn compaction_is_measured_beside_its_limit() {
 fn a_backup_reads_what_is_new() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
-    let log = History::take_in(&options, SIZE.events).unwrap();
+    let log = History::take_in(&options, MANY).unwrap();
     let rows = backup::measure(&options, &log, &mut said).unwrap();
     let shares: Vec<_> = rows.iter().map(|row| row.figure.median).collect();
     // What is copied is read twice.

@@ -25,7 +25,7 @@ impl Sink {
     pub async fn start() -> Result<Self> {
         let read = post(|body: Bytes| async move { body.len().to_string() });
         let router = Router::new()
-            .route("/", read)
+            .route("/{*path}", read)
             .layer(DefaultBodyLimit::disable());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -36,10 +36,10 @@ impl Sink {
         Ok(Self { address, task })
     }
 
-    /// Where bodies go.
+    /// Where bodies go; every path below `/` will do.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http://{}/bodies", self.address)
     }
 }
 

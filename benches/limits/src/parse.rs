@@ -7,8 +7,6 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::corpus::Body;
-
 /// A prediction that borrows its text; JSON values stay as they are.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "parsing them is the point")]
@@ -31,13 +29,13 @@ struct Prediction<'a> {
 /// Parses bodies of NDJSON on a number of threads.
 ///
 /// # Errors
-/// If the bodies hold anything but predictions of the corpus.
-pub fn parse(bodies: &[Body], threads: usize) -> Result<()> {
+/// If the bodies hold anything but predictions as the benchmark has them.
+pub fn parse<B: AsRef<[u8]> + Sync>(bodies: &[B], threads: usize) -> Result<()> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let work = || -> Result<()> {
             while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
-                parse_body(&body.bytes)?;
+                parse_body(body.as_ref())?;
             }
             Ok(())
         };
@@ -52,7 +50,7 @@ fn parse_body(bytes: &[u8]) -> Result<()> {
     let mut rest = bytes;
     while let Some(end) = memchr::memchr(b'\n', rest) {
         let prediction: Prediction<'_> =
-            serde_json::from_slice(&rest[..end]).context("the corpus")?;
+            serde_json::from_slice(&rest[..end]).context("a prediction")?;
         black_box(&prediction);
         rest = &rest[end + 1..];
     }
