@@ -58,6 +58,15 @@ impl Room {
         }
     }
 
+    /// Room for so many bytes, for nobody else.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(bytes.div_ceil(BODY_UNIT))),
+            taken: None,
+        }
+    }
+
     /// Takes as much more as is needed to hold so many bytes.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let held = self

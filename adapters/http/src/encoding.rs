@@ -142,3 +142,39 @@ fn broken(error: &io::Error) -> Problem {
     };
     Problem::new(Code::BadEncoding, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_swells_is_cut_off_at_the_limit() {
+        const LIMIT: usize = 1 << 20;
+        let blank = vec![b'\n'; 64 << 20];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&blank).unwrap();
+        let zstd = zstd::encode_all(&blank[..], 3).unwrap();
+        type Unpack = fn(&[u8], &mut Sink<'_>) -> Result<(), Problem>;
+        for (unpack, bytes) in [
+            (gunzip as Unpack, gzip.finish().unwrap()),
+            (unzstd as Unpack, zstd),
+        ] {
+            let mut room = Room::of_bytes(1 << 30);
+            let mut sink = Sink {
+                out: Vec::new(),
+                encoded: bytes.len(),
+                limit: LIMIT,
+                room: &mut room,
+            };
+            let outcome = unpack(&bytes, &mut sink);
+            let grown = sink.out.len();
+            assert!(
+                outcome.is_err() && grown <= LIMIT + STEP,
+                "{} bytes became {grown}",
+                bytes.len()
+            );
+        }
+    }
+}
