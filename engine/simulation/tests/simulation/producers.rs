@@ -98,8 +98,9 @@ impl Producer {
                     left = left.saturating_sub(1);
                 }
                 Said::Again => {
-                    let wait = Duration::from_micros(self.chance.below(50_000));
-                    block_on(sleep(wait));
+                    // At once, while what it asked for may still be under way, or later.
+                    let most = self.chance.pick(&[1, 1, 1000, 50_000]);
+                    block_on(sleep(Duration::from_micros(self.chance.below(most))));
                 }
                 Said::Over => return,
             }

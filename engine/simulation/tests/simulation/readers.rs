@@ -25,13 +25,21 @@ pub(crate) fn follow(world: &World, engine: &Engine, disk: &Disk, mut chance: Ch
     loop {
         let position = reader.position();
         let limit = chance.pick(&[1, 4 << 10, 64 << 10]);
-        // Dropping the future loses nothing.
-        let next = reader.next(limit);
-        let read = if chance.one_in(4) {
-            let patience = Duration::from_micros(chance.below(2000));
-            block_on(timeout(patience, next)).unwrap_or(Ok(Vec::new()))
-        } else {
-            block_on(next)
+        let read = match chance.below(4) {
+            0 => {
+                let there = engine.tail() > position;
+                let read = reader.read(limit);
+                let nothing = read.as_ref().is_ok_and(Vec::is_empty);
+                assert!(!(there && nothing), "nothing below the tail");
+                read
+            }
+            1 => {
+                // Dropping the future loses nothing.
+                let patience = Duration::from_micros(chance.below(2000));
+                let next = timeout(patience, reader.next(limit));
+                block_on(next).unwrap_or(Ok(Vec::new()))
+            }
+            _ => block_on(reader.next(limit)),
         };
         match read {
             Ok(batches) => {
