@@ -78,8 +78,9 @@ pub enum Fault {
     ShortWrite,
     /// A part of a write is done, then the disk is full; else nothing is done and it is full.
     Full,
-    /// A sync fails, and what it should have made durable is from then on taken for durable: the next sync succeeds
-    /// without it. Else as `Io`.
+    /// A sync of a file fails, and what it should have made durable is from then on taken for durable: the next sync
+    /// succeeds without it. Else as `Io`, for directories too: names go through the journal of a file system, and one that
+    /// cannot write its journal takes no more changes.
     LosingSync,
 }
 
@@ -113,6 +114,8 @@ struct State {
     fault_of: Option<(Wanted, Fault)>,
     /// Numbers of reads.
     read_faults: HashSet<u64>,
+    /// Reads of bytes stop anywhere.
+    reads_in_pieces: bool,
     capacity_bytes: Option<u64>,
     locks: HashSet<PathBuf>,
     history: Option<History>,
@@ -360,6 +363,7 @@ impl SimStorage {
             faults: BTreeMap::new(),
             fault_of: None,
             read_faults: HashSet::new(),
+            reads_in_pieces: false,
             capacity_bytes: None,
             locks: HashSet::new(),
             history: None,
@@ -429,6 +433,11 @@ impl SimStorage {
     /// Makes a read fail with EIO, by its number.
     pub fn fail_read_at(&self, number: u64) {
         self.state().read_faults.insert(number);
+    }
+
+    /// From now on a read of bytes may stop anywhere after the first one, as the contract of files allows.
+    pub fn read_in_pieces(&self) {
+        self.state().reads_in_pieces = true;
     }
 
     /// Takes back all failures that have not come true.
@@ -671,6 +680,20 @@ impl State {
         })
     }
 
+    /// How much of a read is done.
+    fn piece(&self, wanted: usize) -> usize {
+        if !self.reads_in_pieces || wanted == 0 {
+            return wanted;
+        }
+        let mut chance = Chance::new(self.seed ^ self.reads);
+        // Some reads are whole; short ones are often cut close to their start.
+        match chance.below(4) {
+            0 => wanted,
+            1 => 1 + chance.below(wanted as u64) as usize,
+            _ => wanted.min(1 + chance.below(300) as usize),
+        }
+    }
+
     fn read(&mut self) -> io::Result<()> {
         if self.crashed {
             return Err(gone());
@@ -819,8 +842,11 @@ impl SimFile {
 
 impl StorageFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.storage
-            .look(|state| Ok(state.disk.content(self.node)?.read(buffer, position)))
+        self.storage.look(|state| {
+            let wanted = state.piece(buffer.len());
+            let content = state.disk.content(self.node)?;
+            Ok(content.read(&mut buffer[..wanted], position))
+        })
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()> {

@@ -549,6 +549,24 @@ fn failures_are_seen_and_do_what_they_say() {
 }
 
 #[test]
+fn a_read_in_pieces_stops_anywhere_but_before_its_first_byte() {
+    let bytes: Vec<u8> = (0..4096).map(|at| at as u8).collect();
+    let (disk, file) = with_file(&bytes);
+    let read = || {
+        let mut buffer = vec![0; 5000];
+        let len = file.read_at(&mut buffer, 10).unwrap();
+        assert_eq!(buffer[..len], bytes[10..][..len]);
+        len
+    };
+    assert_eq!(read(), 4086, "whole, unless it is asked for");
+    disk.read_in_pieces();
+    let lens: BTreeSet<_> = (0..200).map(|_| read()).collect();
+    assert!(lens.len() > 50 && lens.contains(&4086), "{lens:?}");
+    assert!(lens.iter().all(|len| *len > 0), "{lens:?}");
+    assert_eq!(file.read_at(&mut [0; 10], 4096).unwrap(), 0, "at the end");
+}
+
+#[test]
 fn a_disk_fills_up_and_gets_free_again() {
     let (disk, file) = with_file(&[1; 4096]);
     disk.set_capacity_bytes(Some(disk.used_bytes() + 8192));

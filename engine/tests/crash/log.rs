@@ -259,6 +259,22 @@ fn a_read_that_fails_is_an_error_and_changes_nothing() {
     assert!(failed > 10, "{failed} of {reads}");
 }
 
+#[test]
+fn a_disk_that_reads_in_pieces_is_read_whole() {
+    let (history, timeline, expected) = recorded();
+    let mut replay = history.replay();
+    for k in crash_points(&history).step_by(if full() { 1 } else { 7 }) {
+        replay.go_to(k);
+        let (least, most) = timeline.at(k);
+        let _replayable = Replayable(format!("power loss at I/O {k}, read in pieces"));
+        let left = replay.crash(Crash::power_loss(k));
+        left.read_in_pieces();
+        let engine = open(&left).unwrap();
+        expected.check(&engine, least, most);
+        expected.repeat_all(&engine);
+    }
+}
+
 /// Callers on threads of their own; what they were answered, by caller.
 fn many_callers(disk: &SimStorage, calls_each: u64) -> Vec<Timeline> {
     let engine = open(disk).unwrap();
