@@ -15,7 +15,7 @@ use super::script::Expected;
 use super::shelf::Shelf;
 use crate::support::{HandClock, config, data, foundations};
 
-/// How long a projection may take to catch up. What never comes fails, however slow the machine.
+/// How long a projection may take to catch up, or files to be made. What never comes fails, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) fn parquet() -> PathBuf {
@@ -100,7 +100,11 @@ impl World {
     /// Ends the segment, makes files of all there is, and deletes the segments they hold.
     pub(crate) fn compact(&self) -> Result<Offset, Box<dyn Error>> {
         self.engine.seal()?;
-        let end = self.running().runtime.block_on(self.store.flush())?;
+        let flushed = self
+            .running()
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, self.store.flush()).await });
+        let end = flushed??;
         self.engine.cold().retire()?;
         Ok(end)
     }
