@@ -389,7 +389,7 @@ fn every_projection_comes_to_the_same_state_however_history_is_cut() {
     };
     let config = Config {
         cases,
-        max_shrink_iters: 300,
+        max_shrink_iters: if cfg!(debug_assertions) { 30 } else { 300 },
         failure_persistence: None,
         ..Config::default()
     };

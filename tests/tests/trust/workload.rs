@@ -124,6 +124,11 @@ fn is_zeros(io: &Io) -> bool {
     io.is_write() && io.thread() == "modelog-ahead"
 }
 
+/// Whether it is the sync of what callers wait for.
+fn is_of_a_group(io: &Io) -> bool {
+    io.is_sync() && io.thread() == "modelog-writer" && io.file().is_some()
+}
+
 /// The I/Os at which it is crashed: all of them in an optimised build, but for zero-filling.
 fn crash_points(history: &History) -> Vec<u64> {
     let mut replay = history.replay();
@@ -217,11 +222,16 @@ fn a_crash_at_any_io_of_what_follows_a_crash_breaks_no_rule() {
     let mut replay = history.replay();
     let (mut lives, mut checked) = (0, 0);
     for k in crash_points(&history) {
-        if !full() && chance(6, k, 12) != 0 {
+        replay.go_to(k);
+        // What only the page cache has is the likeliest to be lost by what follows.
+        let unsynced = replay.next_io().is_some_and(is_of_a_group);
+        if !full() && chance(6, k, if unsynced { 2 } else { 16 }) != 0 {
             continue;
         }
-        replay.go_to(k);
-        let first = a_crash(k + 1_000_000);
+        let first = match a_crash(k + 1_000_000) {
+            Crash::LoseAll if unsynced => Crash::Kill { seed: k },
+            other => other,
+        };
         let left = replay.crash(first);
         let (second, recovered, opened) = second_life(&left, &expected, timeline.at(k));
         lives += 1;

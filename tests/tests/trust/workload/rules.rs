@@ -92,7 +92,7 @@ pub(crate) fn never_overwritten(lives: &[(&History, usize)]) {
             }
         }
     }
-    assert!(files.len() > 2, "{files:?}");
+    assert!(!files.is_empty(), "no segment was written");
 }
 
 fn is_of(io: &Io, part: &str) -> bool {
