@@ -16,7 +16,8 @@ use crate::fields::Key;
 use crate::options::Limits;
 
 pub(crate) use number::Number;
-use string::{escape, plain_end};
+use string::escape;
+pub(crate) use string::plain_end;
 
 /// A place in a JSON text.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@
 //! Columns are named as fields, in any order; `type` may be there if every row says the same. Text in a column for a
 //! field of JSON is JSON; everything else becomes JSON. Columns the kind does not have go to `extra`, nulls left out.
 
+mod alike;
 mod column;
 mod json;
 mod stream;
@@ -31,6 +32,7 @@ use crate::gather::{Gather, batch_too_large};
 use crate::scan::Scanner;
 use crate::{Decoded, Limits, Options};
 
+use alike::Alike;
 use column::{Source, Unfit, json_texts};
 use stream::{Arrays, Stream};
 
@@ -315,10 +317,13 @@ impl Batch {
         }
         for column in &self.columns {
             if let Source::Json(texts) | Source::Encoded(texts) = &column.source {
-                texts
-                    .iter()
-                    .flatten()
-                    .try_for_each(|text| check_json(text, limits))?;
+                let mut alike = Alike::default();
+                for text in texts.iter().flatten() {
+                    if !alike.fits(text) {
+                        check_json(text, limits)?;
+                        alike.learn(text);
+                    }
+                }
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::error::{Code, Fault, Faulty};
 
 /// Where the first quote, backslash or control character is, from a place on; the end if there is none.
 #[inline]
-pub(super) fn plain_end(bytes: &[u8], from: usize) -> usize {
+pub(crate) fn plain_end(bytes: &[u8], from: usize) -> usize {
     let mut rest = bytes.get(from..).unwrap_or_default();
     while let Some((chunk, after)) = rest.split_first_chunk::<WIDTH>() {
         let found = special(chunk);
