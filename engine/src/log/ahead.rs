@@ -2,17 +2,23 @@
 //!
 //! Overwriting blocks that exist syncs two to four times faster than growing a file, and a disk without space is
 //! noticed here, before any frame is written. There is at most one order of each sort under way.
+//!
+//! # Failure
+//! A kernel tells of a failed sync once, and takes the file's pages for clean then, whoever wrote them: a sync that fails
+//! here may take frames with it that the writer is about to sync, which would then succeed without them. So the writer
+//! asks [`Ahead::check_synced`] after each of its own syncs; it waits there for a sync under way.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::lock;
 use super::snapshot::ADMISSION;
 use crate::Offset;
 use crate::error::chain;
 use crate::storage::{Storage, StorageFile};
 use crate::threads::mpsc::{Receiver, Sender, channel};
-use crate::threads::{self, JoinHandle};
+use crate::threads::{self, JoinHandle, Mutex};
 
 /// How much is prepared at a time, in bytes.
 pub(crate) const STEP_BYTES: u64 = 8 << 20;
@@ -51,6 +57,7 @@ pub(crate) struct Ahead {
     thread: Option<JoinHandle<()>>,
     zeros: Asked<u64>,
     spare: Asked<Arc<dyn StorageFile>>,
+    lost: Arc<Mutex<bool>>,
 }
 
 #[derive(Debug)]
@@ -68,15 +75,19 @@ impl Ahead {
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         let (outbox, done) = channel();
+        let lost = Arc::default();
         let worker = Worker {
             storage,
             directory,
             reserve_bytes,
+            lost: Arc::clone(&lost),
         };
         let thread = threads::spawn("modelog-ahead", move || {
             for order in inbox {
                 let done = match order {
-                    Order::Zeros { file, from, to } => Done::Zeros(worker.zeros(&*file, from, to)),
+                    Order::Zeros { file, from, to } => {
+                        Done::Zeros(worker.more_zeros(&*file, from, to))
+                    }
                     Order::Spare(path) => Done::Spare(worker.spare(path)),
                     Order::Snapshot {
                         directory,
@@ -99,6 +110,7 @@ impl Ahead {
             thread: Some(thread),
             zeros,
             spare,
+            lost,
         })
     }
 
@@ -112,6 +124,14 @@ impl Ahead {
             });
             self.zeros = Asked::UnderWay;
         }
+    }
+
+    /// Whether a sync of the file being written can be believed: none of ours has failed.
+    pub(crate) fn check_synced(&self) -> io::Result<()> {
+        if *lock(&self.lost) {
+            return Err(io::Error::other("a sync of the space ahead failed before"));
+        }
+        Ok(())
     }
 
     /// The end of the zeros that were asked for, once they are there; waits if told to.
@@ -192,10 +212,28 @@ struct Worker {
     storage: Arc<dyn Storage>,
     directory: PathBuf,
     reserve_bytes: u64,
+    /// A sync of a file that the writer has, too, has failed. Held while there is one under way.
+    lost: Arc<Mutex<bool>>,
 }
 
 impl Worker {
+    /// Zeros in the file that is being written.
+    fn more_zeros(&self, file: &dyn StorageFile, from: u64, to: u64) -> io::Result<u64> {
+        self.write_zeros(file, from, to)?;
+        let mut lost = lock(&self.lost);
+        let synced = file.sync_data();
+        *lost |= synced.is_err();
+        synced.map(|()| to)
+    }
+
+    /// Zeros in a file that nobody else has.
     fn zeros(&self, file: &dyn StorageFile, from: u64, to: u64) -> io::Result<u64> {
+        self.write_zeros(file, from, to)?;
+        file.sync_data()?;
+        Ok(to)
+    }
+
+    fn write_zeros(&self, file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
         if self.storage.free_bytes(&self.directory)? < self.reserve_bytes + (to - from) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -206,8 +244,7 @@ impl Worker {
             file.write_at(&[IoSlice::new(&zeros[..len])], at)?;
             at += len as u64;
         }
-        file.sync_data()?;
-        Ok(to)
+        Ok(())
     }
 
     fn snapshot(&self, directory: &Path, offset: Offset, bytes: &[u8]) {

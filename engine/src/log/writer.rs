@@ -279,6 +279,7 @@ impl Writer {
         file.write_at(slices, position)
             .map_err(LogError::io("writing", &segment.path))?;
         file.sync_data()
+            .and_then(|()| self.ahead.check_synced())
             .map_err(LogError::io("syncing", &segment.path))
     }
 
