@@ -119,9 +119,17 @@ impl Names {
     }
 
     /// Takes over a name from a frame or snapshot. A name that is known already changes nothing; one whose number is
-    /// not the next does not belong to this log, and is answered with `false`.
+    /// not the next, or whose model has none, does not belong to this log, and is answered with `false`.
     pub(crate) fn insert(&self, named: &NamedEntity) -> bool {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let models = tables.kinds[EntityKind::Model as usize].entities.len();
+        let parents = match named.kind {
+            EntityKind::Version => 1..=models,
+            _ => 0..=0,
+        };
+        if !parents.contains(&(named.parent as usize)) {
+            return false;
+        }
         let names = &mut tables.kinds[named.kind as usize];
         let key = (named.parent, Arc::clone(&named.name));
         if let Some(known) = names.ids.get(&key) {

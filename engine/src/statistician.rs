@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::Offset;
 use crate::error::{LogError, chain};
+use crate::event::EntityKind;
 use crate::log::{About, Log, LogReader, Shared, Sort};
 use crate::stats::{Observation, Observer, Statistics};
 use crate::threads::{self, JoinHandle, Mutex, PoisonError, RwLock, watch};
 
 /// Snapshots of the fold.
-const STATISTICS: Sort = Sort {
+pub(crate) const STATISTICS: Sort = Sort {
     magic: b"MODELOGT",
     version: 1,
     name: "statistics",
@@ -115,9 +116,12 @@ impl Statistician {
         let source = Arc::clone(log.shared());
         let found = STATISTICS.read(&*source.storage, &source.snapshots, |about, content| {
             if source.fits(about) {
-                Statistics::decode(content)
-                    .ok()
-                    .filter(|found| found.offset() == about.offset)
+                let found = Statistics::decode(content).ok();
+                // It grows with the versions it speaks of.
+                let versions = source.names.count(EntityKind::Version);
+                found.filter(|found| {
+                    found.offset() == about.offset && found.highest_version() <= versions
+                })
             } else {
                 None
             }

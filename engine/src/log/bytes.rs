@@ -77,6 +77,20 @@ impl<'a> Reader<'a> {
             .map_err(|_| Malformed)
     }
 
+    /// Whether nothing is left but zeros.
+    pub(crate) fn is_zeros(&self) -> bool {
+        self.0.iter().all(|byte| *byte == 0)
+    }
+
+    /// What was read, if that was all there is.
+    pub(crate) fn ended<T>(&self, read: T) -> Result<T, Malformed> {
+        if self.0.is_empty() {
+            Ok(read)
+        } else {
+            Err(Malformed)
+        }
+    }
+
     /// A count of things that take at least `least` bytes each, so that no allocation exceeds the input.
     pub(crate) fn count(&mut self, least: usize) -> Result<usize, Malformed> {
         let count = self.u32()? as usize;

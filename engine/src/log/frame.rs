@@ -12,6 +12,8 @@
 //! F1. A header is accepted only at the position, in the segment and in the log it was written for.
 //! F2. Every byte of a frame, padding included, is covered by a checksum.
 //! F3. Nothing is allocated before its length has been checked against the bytes that are there.
+//! F4. What is read is what is written here: numbers that no frame has, texts that end late, rows that are not those the
+//!     header counts are refused, so that readers need not think of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use arrow_schema::{ArrowError, Field, Schema};
 use super::bytes::{Malformed, Reader, pad_to_8, put_str, put_u16, put_u32, put_u64, put_u128};
 use super::state::SourceState;
 use crate::batch::{LoggedBatch, Table};
+use crate::event::schema::FieldType;
 use crate::event::{EntityKind, Kind, schema};
 use crate::names::NamedEntity;
 use crate::origin::{Origin, Source};
@@ -49,6 +52,10 @@ const FLAG_STATE: u8 = 2;
 const CODEC_PLAIN: u8 = 0;
 const CODEC_LZ4: u8 = 1;
 const CODEC_PACKED: u8 = 2;
+/// What an origin, where a source stands, and a name take at least.
+const ORIGIN_BYTES_MIN: usize = 17;
+pub(super) const SOURCE_STATE_BYTES_MIN: usize = 21;
+pub(super) const NAME_BYTES_MIN: usize = 11;
 /// Below this, compressing does not pay.
 const COMPRESS_FROM: usize = 256;
 
@@ -150,8 +157,19 @@ impl Header {
             durable_end: reader.u64().ok()?,
             prev_header_crc: reader.u32().ok()?,
         };
-        let sound = header.body_len as usize <= BODY_BYTES_MAX && header.body_len.is_multiple_of(8);
+        let sound = reader.u32().ok()? == 0 && header.is_sound();
         sound.then_some((header, crc))
+    }
+
+    /// Whether a writer has such headers: with offsets that exist, and with events only where there are rows.
+    fn is_sound(&self) -> bool {
+        let end = self.first_offset.0.checked_add(self.count.into());
+        let of_events = self.flags == FrameKind::Rows.flags();
+        let alone = [FrameKind::State.flags(), FrameKind::Closing.flags()].contains(&self.flags);
+        self.body_len as usize <= BODY_BYTES_MAX
+            && self.body_len.is_multiple_of(8)
+            && end.is_some_and(|end| end <= i64::MAX as u64)
+            && (of_events || alone && self.count == 0)
     }
 
     /// Whether bytes that were read are the body this header speaks of.
@@ -220,7 +238,7 @@ fn decompress(codec: u8, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
             let mut reader = Reader(bytes);
             let (plain_len, len) = (reader.u32()? as usize, reader.u32()? as usize);
             let packed = reader.take(len)?;
-            if plain_len > RATIO_MAX * packed.len() {
+            if plain_len > RATIO_MAX * packed.len() || !reader.is_zeros() {
                 return Err(Malformed);
             }
             lz4_flex::block::decompress(packed, plain_len).map_err(|_| Malformed)
@@ -337,38 +355,43 @@ pub(crate) fn unpacked_len(header: &Header, body: &[u8]) -> usize {
 
 /// Reads a body whose checksum was right.
 pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Body, Malformed> {
-    if header.is_closing() {
-        return Ok(Body::Closing);
-    }
     let mut reader = Reader(body);
     let prefix_len = reader.u32()? as usize;
     let mut prefix = Reader(reader.take(prefix_len)?);
+    let padding = (4 + prefix_len).next_multiple_of(8) - (4 + prefix_len);
+    let padded = Reader(reader.take(padding)?).is_zeros();
+    if !padded || header.count == 0 && !reader.is_zeros() {
+        return Err(Malformed);
+    }
     if header.is_state() {
-        let count = prefix.count(21)?;
+        let count = prefix.count(SOURCE_STATE_BYTES_MIN)?;
         let states = (0..count)
             .map(|_| get_state(&mut prefix))
             .collect::<Result<_, _>>()?;
-        return Ok(Body::State(states));
+        return prefix.ended(Body::State(states));
     }
-    let count = prefix.count(17)?;
-    let origins = (0..count)
+    let count = prefix.count(ORIGIN_BYTES_MIN)?;
+    let origins: Vec<_> = (0..count)
         .map(|_| get_origin(&mut prefix))
         .collect::<Result<_, _>>()?;
-    let count = prefix.count(11)?;
-    let names = (0..count)
+    let count = prefix.count(NAME_BYTES_MIN)?;
+    let names: Vec<_> = (0..count)
         .map(|_| get_name(&mut prefix))
         .collect::<Result<_, _>>()?;
-    let padding = (4 + prefix_len).next_multiple_of(8) - (4 + prefix_len);
-    reader.take(padding)?;
+    prefix.ended(())?;
+    if header.is_closing() {
+        let nothing = origins.is_empty() && names.is_empty();
+        return if nothing {
+            Ok(Body::Closing)
+        } else {
+            Err(Malformed)
+        };
+    }
     let tables = if header.count == 0 {
         Vec::new()
     } else {
-        decode_rows(header.codec, reader.0)?
+        decode_rows(header.codec, reader.0, header.count)?
     };
-    let rows: usize = tables.iter().map(Table::rows).sum();
-    if rows != header.count as usize {
-        return Err(Malformed);
-    }
     Ok(Body::Rows(LoggedBatch {
         first_offset: header.first_offset,
         rows: header.count,
@@ -382,7 +405,7 @@ pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Bo
 
 /// A table: kind, mask of the columns that are there, rows, lengths; then an Arrow IPC record batch message without
 /// its schema.
-fn encode_table(table: &Table, out: &mut Vec<u8>) {
+pub(super) fn encode_table(table: &Table, out: &mut Vec<u8>) {
     let present = || {
         table
             .columns()
@@ -419,6 +442,23 @@ fn encode_table(table: &Table, out: &mut Vec<u8>) {
     pad_to_8(out);
 }
 
+/// Whether every row has what its kind requires, and places have no nulls among them.
+fn has_required(table: &Table) -> bool {
+    let required = schema::needed(table.kind()).required;
+    let mut columns = table.columns().iter().enumerate();
+    columns.all(|(number, array)| match array {
+        Some(array) if number == schema::ORD => array.null_count() == 0,
+        Some(array) => required & (1 << number) == 0 || array.null_count() == 0,
+        None => required & (1 << number) == 0,
+    })
+}
+
+/// Which columns a table of a kind may have: none that do not exist, and those in which every row has a value.
+fn fits_kind(kind: Kind, mask: u64) -> bool {
+    let required = schema::needed(kind).required;
+    mask >> schema::column_count(kind) == 0 && mask & required == required
+}
+
 fn columns_schema(kind: Kind, mask: u64) -> Arc<Schema> {
     let fields: Vec<Field> = schema::fields(kind)
         .enumerate()
@@ -428,37 +468,131 @@ fn columns_schema(kind: Kind, mask: u64) -> Arc<Schema> {
     Arc::new(Schema::new(fields))
 }
 
-fn decode_rows(codec: u8, bytes: &[u8]) -> Result<Vec<Table>, Malformed> {
-    if codec == CODEC_PACKED {
-        return packing::unpack(bytes);
+pub(super) fn decode_rows(codec: u8, bytes: &[u8], count: u32) -> Result<Vec<Table>, Malformed> {
+    let tables = if codec == CODEC_PACKED {
+        packing::unpack(bytes)?
+    } else {
+        decode_tables(codec, bytes, count)?
+    };
+    if fill_batch(&tables, count) {
+        Ok(tables)
+    } else {
+        Err(Malformed)
     }
+}
+
+fn decode_tables(codec: u8, bytes: &[u8], count: u32) -> Result<Vec<Table>, Malformed> {
     let plain = Buffer::from_vec(decompress(codec, bytes)?);
-    let mut tables = Vec::new();
+    let mut tables: Vec<Table> = Vec::new();
     let mut at = 0;
-    while at + 24 <= plain.len() {
+    // Zeros are padding behind the last table: tables have rows.
+    while !Reader(&plain[at..]).is_zeros() {
         let mut reader = Reader(&plain[at..]);
-        let kind = Kind::from_number(reader.u8()?).ok_or(Malformed)?;
-        reader.take(3)?;
-        let (rows, mask) = (reader.u32()? as usize, reader.u64()?);
-        if rows == 0 {
-            // Padding behind the last table; tables have rows.
-            break;
-        }
+        let (kind, zeros) = (reader.u8()?, reader.take(3)?);
+        let (rows, mask) = (reader.u32()?, reader.u64()?);
         let (meta_len, data_len) = (reader.u32()? as usize, reader.u32()? as usize);
-        let data_at = (at + 24)
-            .checked_add(meta_len)
-            .ok_or(Malformed)?
-            .next_multiple_of(8);
-        let end = data_at.checked_add(data_len).ok_or(Malformed)?;
-        if end > plain.len() || mask >> schema::column_count(kind) != 0 {
+        let meta = reader.take(meta_len)?;
+        let padding = reader.take(meta_len.next_multiple_of(8) - meta_len)?;
+        let data_at = plain.len() - reader.0.len();
+        reader.take(data_len)?;
+        let kind = Kind::from_number(kind).ok_or(Malformed)?;
+        let zeros = Reader(zeros).is_zeros() && Reader(padding).is_zeros();
+        if !zeros || !(1..=count).contains(&rows) || !fits_kind(kind, mask) {
             return Err(Malformed);
         }
         let data = plain.slice_with_length(data_at, data_len);
-        let meta = &plain[at + 24..at + 24 + meta_len];
-        tables.push(decode_table(kind, rows, mask, meta, &data).map_err(|_| Malformed)?);
-        at = end.next_multiple_of(8);
+        let table = decode_table(kind, rows as usize, mask, meta, &data);
+        tables.push(table.map_err(|_| Malformed)?);
+        at = (data_at + data_len).next_multiple_of(8).min(plain.len());
     }
     Ok(tables)
+}
+
+/// Whether the rows of tables are those of a batch of so many: a kind has one table, required columns have values, and
+/// each place is taken once, in order within a table.
+fn fill_batch(tables: &[Table], count: u32) -> bool {
+    let rows: usize = tables.iter().map(Table::rows).sum();
+    let kinds = (1..).zip(tables).all(|(next, table)| {
+        tables[next..]
+            .iter()
+            .all(|later| later.kind() != table.kind())
+            && has_required(table)
+    });
+    if rows != count as usize || !kinds {
+        return false;
+    }
+    if let [table] = tables
+        && table.columns()[schema::ORD].is_none()
+    {
+        return true;
+    }
+    let mut taken = vec![false; rows];
+    tables.iter().all(|table| {
+        let mut last = None;
+        (0..table.rows()).all(|row| {
+            let ord = table.ord(row);
+            let ascends = last.replace(ord) < Some(ord);
+            let free = taken
+                .get_mut(ord as usize)
+                .map(|taken| !std::mem::replace(taken, true));
+            ascends && free == Some(true)
+        })
+    })
+}
+
+/// Whether a message describes columns of so many rows within its data, as [`encode_table`] writes them. What reads it
+/// relies on that, and panics.
+fn is_readable(
+    batch: &arrow_ipc::RecordBatch<'_>,
+    rows: usize,
+    (kind, mask): (Kind, u64),
+    data_len: usize,
+) -> bool {
+    let (Some(nodes), Some(buffers)) = (batch.nodes(), batch.buffers()) else {
+        return false;
+    };
+    let plain = batch.compression().is_none();
+    let variadic = batch
+        .variadicBufferCounts()
+        .is_some_and(|counts| !counts.is_empty());
+    if batch.length() != rows as i64 || !plain || variadic {
+        return false;
+    }
+    let (mut nodes, mut buffers) = (nodes.iter(), buffers.iter());
+    // How long the next buffer is, if it lies within the data.
+    let mut next_len = || {
+        let buffer = buffers.next()?;
+        let (at, len) = (
+            usize::try_from(buffer.offset()).ok()?,
+            usize::try_from(buffer.length()).ok()?,
+        );
+        (at.checked_add(len)? <= data_len).then_some(len)
+    };
+    let present = schema::fields(kind)
+        .enumerate()
+        .filter(|(number, _)| mask & (1 << number) != 0);
+    let columns = present.map(|(_, field)| field).all(|field| {
+        let Some(node) = nodes.next() else {
+            return false;
+        };
+        let nulls = node.null_count();
+        let required = field.presence == schema::Presence::Required || field.ty == FieldType::Ord;
+        let said = (0..=rows as i64).contains(&nulls) && !(required && nulls > 0);
+        let Some(valid) = next_len() else {
+            return false;
+        };
+        let width = match field.ty {
+            FieldType::Int | FieldType::Float | FieldType::Time => 8,
+            FieldType::Bool => 1,
+            _ => 4,
+        };
+        // Values, or where texts end, are whole numbers.
+        let whole = next_len().is_some_and(|len| len % width == 0);
+        let text = width != 4 || field.ty == FieldType::Ord || next_len().is_some();
+        let enough = nulls == 0 || valid >= rows.div_ceil(8);
+        node.length() == rows as i64 && said && whole && text && enough
+    });
+    columns && nodes.next().is_none() && buffers.next().is_none()
 }
 
 fn decode_table(
@@ -473,8 +607,8 @@ fn decode_table(
     let batch = message
         .header_as_record_batch()
         .ok_or_else(|| ipc(&"not a record batch"))?;
-    if batch.length() != rows as i64 {
-        return Err(ipc(&"the counts of rows differ"));
+    if !is_readable(&batch, rows, (kind, mask), data.len()) {
+        return Err(ipc(&"it is not what is written here"));
     }
     let read = read_record_batch(
         data,
@@ -553,12 +687,15 @@ fn get_source(reader: &mut Reader<'_>) -> Result<Source, Malformed> {
         },
         SOURCE_KAFKA => {
             let (cluster, topic) = (reader.str()?, reader.str()?);
-            let has_id = reader.u8()? == 1;
-            let id = reader.u128()?;
+            let topic_id = match (reader.u8()?, reader.u128()?) {
+                (0, 0) => None,
+                (1, id) => Some(id),
+                _ => return Err(Malformed),
+            };
             Source::Kafka {
                 cluster,
                 topic,
-                topic_id: has_id.then_some(id),
+                topic_id,
                 partition: reader.u32()? as i32,
                 first: reader.u64()? as i64,
                 next: reader.u64()? as i64,
@@ -572,6 +709,7 @@ fn get_source(reader: &mut Reader<'_>) -> Result<Source, Malformed> {
 fn get_origin(reader: &mut Reader<'_>) -> Result<Origin, Malformed> {
     let (first_ord, rows, rejected, duplicates) =
         (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
+    first_ord.checked_add(rows).ok_or(Malformed)?;
     Ok(Origin {
         source: get_source(reader)?,
         first_ord,
@@ -592,6 +730,11 @@ pub(crate) fn put_state(out: &mut Vec<u8>, state: &SourceState) {
 pub(crate) fn get_state(reader: &mut Reader<'_>) -> Result<SourceState, Malformed> {
     let first = Offset(reader.u64()?);
     let (accepted, rejected, duplicates) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    // The answer to a repeated call is made of them.
+    let end = accepted
+        .checked_add(rejected)
+        .and_then(|rows| first.0.checked_add(rows.into()));
+    end.filter(|end| *end <= i64::MAX as u64).ok_or(Malformed)?;
     Ok(SourceState {
         source: get_source(reader)?,
         first,

@@ -73,7 +73,7 @@ impl Contents {
             .map(|epoch| epoch.start)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_u32(&mut out, FORMAT_VERSION);
         put_u32(&mut out, READER_VERSION);
@@ -97,9 +97,31 @@ impl Contents {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Whether epochs and segments follow each other, as everything that reads them relies on.
+    fn is_consistent(&self) -> bool {
+        let first = self.epochs.first().map(|epoch| epoch.start);
+        let epochs = self
+            .epochs
+            .windows(2)
+            .all(|pair| pair[0].number < pair[1].number && pair[0].start <= pair[1].start);
+        let sealed = |segment: &SegmentEntry| {
+            segment
+                .end
+                .is_some_and(|end| segment.first_offset <= end.offset)
+        };
+        let segments = self.segments.windows(2).all(|pair| {
+            let end = pair[0].end.map_or(Offset::ZERO, |end| end.offset);
+            sealed(&pair[0]) && pair[0].number < pair[1].number && end <= pair[1].first_offset
+        });
+        let last = self.segments.last();
+        let last = last.is_none_or(|last| last.end.is_none() || sealed(last));
+        first == Some(Offset::ZERO) && epochs && segments && last
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader(bytes);
-        reader.take(8)?;
+        let format = reader.u32()?;
+        reader.take(4)?;
         let uuid = reader.take(16)?.try_into().map_err(|_| Malformed)?;
         let cold_end = Offset(reader.u64()?);
         let count = reader.count(12)?;
@@ -128,17 +150,24 @@ impl Contents {
                 })
             })
             .collect::<Result<_, Malformed>>()?;
-        Ok(Self {
+        let contents = Self {
             log: LogId(uuid::Uuid::from_bytes(uuid)),
             epochs,
             segments,
             cold_end,
-        })
+        };
+        // A later format may say more, those up to this one say it in one way only, behind their versions.
+        let as_written = format > FORMAT_VERSION || contents.encode()[8..] == bytes[8..];
+        if as_written && contents.is_consistent() {
+            Ok(contents)
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
 /// A slot as found.
-enum Slot {
+pub(super) enum Slot {
     Sound { sequence: u64, contents: Contents },
     TooNew(u32),
     Damaged,
@@ -370,7 +399,7 @@ fn read_slot(file: &dyn StorageFile, path: &Path, slot: u64) -> Result<Slot, Log
     Ok(decode_slot(&bytes).unwrap_or(Slot::Damaged))
 }
 
-fn decode_slot(bytes: &[u8]) -> Result<Slot, Malformed> {
+pub(super) fn decode_slot(bytes: &[u8]) -> Result<Slot, Malformed> {
     let mut reader = Reader(bytes);
     let magic = reader.take(8)?;
     let sequence = reader.u64()?;
@@ -380,7 +409,8 @@ fn decode_slot(bytes: &[u8]) -> Result<Slot, Malformed> {
     if magic != MAGIC || crc32c::crc32c_append(crc32c::crc32c(&bytes[..20]), content) != crc {
         return Err(Malformed);
     }
-    let needed = Reader(&content[4..]).u32()?;
+    let mut versions = Reader(content);
+    let (_format, needed) = (versions.u32()?, versions.u32()?);
     if needed > READER_VERSION {
         return Ok(Slot::TooNew(needed));
     }

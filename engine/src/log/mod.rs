@@ -32,6 +32,8 @@ pub(crate) mod copy;
 mod counts;
 mod dedupe;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod inspect;
 mod item;
 mod manifest;

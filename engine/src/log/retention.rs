@@ -24,7 +24,7 @@ use crate::error::{LogError, chain};
 use crate::{LogId, Offset};
 
 /// Snapshots of how long segments have been in the cold tier.
-const AGES: Sort = Sort {
+pub(super) const AGES: Sort = Sort {
     magic: b"MODELOGR",
     version: 1,
     name: "retention",
@@ -47,7 +47,10 @@ impl Ages {
         self.looked = Some(now);
         self.ages = cold
             .map(|number| {
-                let before = self.ages.get(&number).map(|age| *age + elapsed);
+                let before = self
+                    .ages
+                    .get(&number)
+                    .map(|age| age.saturating_add(elapsed));
                 (number, before.unwrap_or_default())
             })
             .collect();
@@ -63,12 +66,17 @@ impl Ages {
         out
     }
 
-    fn decode(content: &[u8]) -> Result<BTreeMap<u64, Duration>, Malformed> {
+    pub(super) fn decode(content: &[u8]) -> Result<BTreeMap<u64, Duration>, Malformed> {
         let mut reader = Reader(content);
         let count = reader.count(16)?;
-        (0..count)
+        let ages = (0..count)
             .map(|_| Ok((reader.u64()?, Duration::from_secs(reader.u64()?))))
-            .collect()
+            .collect::<Result<BTreeMap<_, _>, Malformed>>()?;
+        if ages.len() == count {
+            reader.ended(ages)
+        } else {
+            Err(Malformed)
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use super::bytes::{Malformed, Reader, put_u32, put_u64, put_u128};
 use super::catalog::Stated;
 use super::dedupe::Seen;
-use super::frame::{get_name, get_state, put_name, put_state};
+use super::frame::{
+    NAME_BYTES_MIN, SOURCE_STATE_BYTES_MIN, get_name, get_state, put_name, put_state,
+};
 use super::state::State;
 use crate::batch::Identity;
 use crate::error::LogError;
@@ -63,7 +65,7 @@ impl Sort {
         out
     }
 
-    fn unseal<'a>(&self, bytes: &'a [u8]) -> Result<(About, &'a [u8]), Malformed> {
+    pub(crate) fn unseal<'a>(&self, bytes: &'a [u8]) -> Result<(About, &'a [u8]), Malformed> {
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed)?;
         if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
             return Err(Malformed);
@@ -74,6 +76,9 @@ impl Sort {
         }
         let uuid = reader.take(16)?.try_into().map_err(|_| Malformed)?;
         let (epoch, offset) = (reader.u32()?, Offset(reader.u64()?));
+        if offset.0 > i64::MAX as u64 {
+            return Err(Malformed);
+        }
         Ok((
             About {
                 log: LogId(uuid::Uuid::from_bytes(uuid)),
@@ -227,7 +232,7 @@ pub(super) fn decode(
     let mut reader = Reader(content);
     let mut state = State::new(dedupe_window);
     state.next = about.offset;
-    for _ in 0..reader.count(11)? {
+    for _ in 0..reader.count(NAME_BYTES_MIN)? {
         if !state.names.insert(&get_name(&mut reader)?) {
             return Err(Malformed);
         }
@@ -246,7 +251,7 @@ pub(super) fn decode(
             .catalog
             .insert((kind, id), values.collect::<Result<_, Malformed>>()?);
     }
-    for _ in 0..reader.count(21)? {
+    for _ in 0..reader.count(SOURCE_STATE_BYTES_MIN)? {
         state.sources.note(get_state(&mut reader)?);
     }
     let oldest = Timestamp::from_micros(reader.u64()? as i64);
@@ -259,6 +264,9 @@ pub(super) fn decode(
             content: reader.u64()?,
             offset: Offset(reader.u64()?),
         };
+        if seen.offset >= about.offset {
+            return Err(Malformed);
+        }
         state.window.insert(
             &Identity {
                 ord: 0,
@@ -268,5 +276,5 @@ pub(super) fn decode(
             seen.offset,
         );
     }
-    Ok(state)
+    reader.ended(state)
 }

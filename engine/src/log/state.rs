@@ -81,7 +81,7 @@ impl State {
         changes
     }
 
-    fn name(&mut self, mention: &Mention) -> Option<NamedEntity> {
+    pub(super) fn name(&self, mention: &Mention) -> Option<NamedEntity> {
         let parent = match &mention.parent {
             Some(model) => self
                 .names
@@ -157,7 +157,7 @@ impl State {
         true
     }
 
-    fn knows(&self, mention: &Mention) -> bool {
+    pub(super) fn knows(&self, mention: &Mention) -> bool {
         match &mention.parent {
             None => self.names.id(mention.kind, &mention.name).is_some(),
             Some(model) => self

@@ -3,6 +3,7 @@
 mod backlog;
 mod backup;
 mod cold;
+mod hostile;
 mod lessons;
 mod preconditions;
 

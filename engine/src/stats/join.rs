@@ -3,9 +3,9 @@
 //! What leaves the window is decided by the log alone (the oldest entry, once there are too many), so a fold that is
 //! repeated comes to the same counts. Stores with tables join without bound.
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
-use super::version::LabelFacts;
+use super::version::{LabelFacts, VersionStatistics};
 use crate::log::{Malformed, Reader, put_u32, put_u64};
 use crate::names::EntityId;
 use crate::{Offset, Timestamp};
@@ -160,6 +160,40 @@ impl Window {
             ring[place(ring.len(), head, serial - first)].id
         });
         at
+    }
+
+    /// The highest number of a version that an entry counts for.
+    pub(super) fn highest_version(&self) -> EntityId {
+        self.ring
+            .iter()
+            .map(|entry| entry.version)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Whether everything that its entries may take back was counted (T3), in what `counted` answers for a version.
+    pub(super) fn is_consistent<'s>(
+        &self,
+        feedback_unmatched: u64,
+        counted: impl Fn(EntityId) -> Option<&'s VersionStatistics>,
+    ) -> bool {
+        let mut unmatched = 0;
+        let mut labels: HashMap<EntityId, [u64; 3]> = HashMap::new();
+        for entry in &self.ring {
+            let answer = entry.answer.as_deref();
+            unmatched += u64::from(!entry.seen && answer.is_some());
+            if let Some((version, label)) = answer.and_then(|answer| answer.label) {
+                let [labelled, correct, valued] = labels.entry(version).or_default();
+                *labelled += u64::from(label.correct.is_some());
+                *correct += u64::from(label.correct == Some(true));
+                *valued += u64::from(label.value_error.is_some());
+            }
+        }
+        let covered = |(version, labels): (EntityId, [u64; 3])| {
+            let counted = counted(version).map(VersionStatistics::labels);
+            counted.is_some_and(|counted| (0..3).all(|at| labels[at] <= counted[at]))
+        };
+        unmatched <= feedback_unmatched && labels.into_iter().all(covered)
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {

@@ -15,6 +15,8 @@
 //! # Invariants
 //! T1. The state is a function of the events below [`Statistics::offset`].
 //! T2. Memory is bounded by the window and the number of versions.
+//! T3. What will be taken back has been counted: labels of the window in their versions, feedback that waits for its
+//!     prediction in `feedback_unmatched`.
 
 pub mod compare;
 mod join;
@@ -40,6 +42,8 @@ use pass::Pass;
 
 /// How many predictions the live join remembers.
 pub const JOIN_WINDOW: usize = 100_000;
+/// No count grows beyond this, nor does an offset.
+const COUNT_MAX: u64 = i64::MAX as u64;
 
 /// Statistics of a log, up to an offset.
 #[derive(Debug)]
@@ -238,10 +242,49 @@ impl Statistics {
                 })),
             });
         }
-        Ok(Self {
+        let statistics = Self {
             totals,
             versions,
             window: Window::read(reader, JOIN_WINDOW)?,
-        })
+        };
+        if statistics.is_consistent() {
+            Ok(statistics)
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    /// The highest number of a version that it speaks of: it grows with them.
+    pub(crate) fn highest_version(&self) -> EntityId {
+        (self.versions.len() as EntityId).max(self.window.highest_version())
+    }
+
+    /// T3, so that a snapshot whose checksum is right and whose content is not cannot stop the fold later.
+    fn is_consistent(&self) -> bool {
+        let totals = &self.totals;
+        let counts = [
+            totals.as_of_offset.0,
+            totals.models,
+            totals.versions,
+            totals.datasets,
+            totals.experiments,
+            totals.runs,
+            totals.metric_points,
+            totals.predictions,
+            totals.prediction_errors,
+            totals.feedback,
+            totals.feedback_unmatched,
+            totals.rejected,
+        ];
+        let counted = |version: EntityId| self.version(version);
+        counts.iter().all(|count| *count <= COUNT_MAX)
+            && self
+                .versions
+                .iter()
+                .flatten()
+                .all(|counted| counted.statistics.is_countable())
+            && self
+                .window
+                .is_consistent(totals.feedback_unmatched, counted)
     }
 }

@@ -1,5 +1,6 @@
 //! What is counted of one version of a model.
 
+use super::COUNT_MAX;
 use super::sketch::Sketch;
 use crate::log::{Malformed, Reader, put_u64};
 use crate::read::VersionStats;
@@ -201,6 +202,27 @@ impl VersionStatistics {
             Ok(statistics) if reader.0.is_empty() => Ok(statistics),
             _ => Err(DecodeError),
         }
+    }
+
+    /// Whether what is counted can be counted on.
+    pub(super) fn is_countable(&self) -> bool {
+        let latencies = self.latency.count();
+        [
+            self.predictions,
+            self.errors,
+            self.confidence_count,
+            self.labelled,
+            self.correct,
+            self.valued,
+            latencies,
+        ]
+        .iter()
+        .all(|count| *count <= COUNT_MAX)
+    }
+
+    /// How many labels were counted, how many of them were right, and how many had a value.
+    pub(super) fn labels(&self) -> [u64; 3] {
+        [self.labelled, self.correct, self.valued]
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
