@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::HttpConfig;
 use crate::hosts::Hosts;
 use crate::maintenance::Maintenance;
+use crate::reads::Reading;
 use crate::tokens::Tokens;
 
 /// What the server stands in front of.
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// Turns of decoding and encoding large bodies: as many as there are processors.
     pub(crate) turns: Arc<Semaphore>,
+    /// What readers of the log share.
+    pub(crate) reading: Reading,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) openapi: Bytes,
 }
@@ -87,6 +90,7 @@ impl AppState {
             hosts: Hosts::new(&config.allowed_hosts),
             bodies: Arc::new(Semaphore::new(config.bodies_bytes.div_ceil(BODY_UNIT))),
             turns: Arc::new(Semaphore::new(processors)),
+            reading: Reading::new(processors),
             config,
             tokens,
             phase,

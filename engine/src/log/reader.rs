@@ -16,8 +16,8 @@ use crate::storage::StorageFile;
 use crate::threads::watch;
 use crate::{LogId, Offset};
 
-/// Reads a log in order, up to its durable end, and waits there.
-#[derive(Debug)]
+/// Reads a log in order, up to its durable end, and waits there. A clone goes on from the same place.
+#[derive(Clone, Debug)]
 pub struct LogReader {
     shared: Arc<Shared>,
     position: Offset,

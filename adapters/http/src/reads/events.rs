@@ -12,6 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::try_unfold;
 use futures_util::{Stream, StreamExt as _};
+use modelog_engine::batch::Row;
 use modelog_engine::{Offset, chain};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -85,7 +86,7 @@ async fn read_events(
     let source = match (media_type, asked.kind.as_deref()) {
         (ARROW, Some([kind])) => {
             let kind = *kind;
-            let events = ArrowEvents::new(feed, asked.filter(), kind, from)?;
+            let events = ArrowEvents::new(&state.reading, feed, asked.filter(), kind, from)?;
             Source::Arrow(Box::new(events))
         }
         (ARROW, _) => {
@@ -93,7 +94,7 @@ async fn read_events(
             return Err(Problem::bad_parameter("kind", message));
         }
         _ => {
-            let events = Events::new(feed, asked.filter(), from, engine.epoch());
+            let events = Events::new(&state.reading, feed, asked.filter(), from, engine.epoch());
             Source::Lines(Box::new(events))
         }
     };
@@ -133,24 +134,24 @@ enum Source {
 
 impl Source {
     /// The next piece, and what is left to do; with the last piece nothing is.
-    async fn piece(mut self) -> Result<(Bytes, Option<Self>), ArrowEventsError> {
-        elsewhere(move || {
-            let (piece, step) = match &mut self {
-                Self::Arrow(events) => events.step()?,
-                Self::Lines(events) => {
-                    let mut piece = Vec::new();
-                    let step = events.step(&mut piece, &|row, _, out| {
-                        row.write_json_line(out);
-                        out.push(b'\n');
-                    })?;
-                    (piece, step)
-                }
-            };
-            // The stretch ends at the tail at the latest.
-            let rest = (step == Step::More).then_some(self);
-            Ok((piece.into(), rest))
-        })
-        .await?
+    async fn piece(self) -> Result<(Bytes, Option<Self>), ArrowEventsError> {
+        let (source, piece, step) = match self {
+            Self::Arrow(events) => {
+                let (events, piece, step) = events.step_elsewhere().await?;
+                (Self::Arrow(Box::new(events)), piece, step)
+            }
+            Self::Lines(events) => {
+                let write = |row: Row<'_>, _, out: &mut Vec<u8>| {
+                    row.write_json_line(out);
+                    out.push(b'\n');
+                };
+                let (events, piece, step) = events.step_elsewhere(write).await?;
+                (Self::Lines(Box::new(events)), piece, step)
+            }
+        };
+        // The stretch ends at the tail at the latest.
+        let rest = (step == Step::More).then_some(source);
+        Ok((piece.into(), rest))
     }
 
     /// The next piece that is not empty; none at the end.

@@ -4,20 +4,28 @@
 //! LogReader ─▶ held: a few batches ─▶ cursor: the rows of one, in log order ─▶ filter ─▶ lines
 //! ```
 //!
-//! Nothing is pushed: a step is taken when the client has room, and reads from the log where the last one ended. So a
-//! slow client costs the memory of one read and nothing else, and nothing is ever dropped for it.
+//! Nothing is pushed: a step is taken when the client has room, and reads from the log where the last one ended. So
+//! nothing is ever dropped for a slow client. What was decoded and not written yet lies on a shelf between two steps
+//! ([`Shelf`]), and is decoded again if it is gone: clients that stand still cost next to nothing, however many they are.
 //!
 //! # Invariants
 //! F1. Every event in `[start, until)` that the filter takes is written exactly once, in log order.
 //! F2. `position` is the offset after the last event looked at: a reader that starts there misses and repeats nothing.
 //! F3. A step reads once, writes about [`STEP_BYTES`] and looks at no more than [`STEP_ROWS`] rows. What is held is one
 //!     read: [`READ_BYTES`] of the log and one frame.
+//! F4. Between two steps, all readers together hold no more than the shelves have room for ([`SHELF_BYTES`] each); during
+//!     steps, one read more for each processor.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use arrow_data::ArrayData;
 use modelog_engine::batch::{Filter, LoggedBatch, Row};
 use modelog_engine::{LogError, LogReader, Offset};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::arrow_events::Arrays;
+use super::shelf::{Place, Shelf};
 
 /// How much of the log is read at a time, in bytes.
 pub(super) const READ_BYTES: usize = 512 << 10;
@@ -26,13 +34,54 @@ pub(super) const STEP_BYTES: usize = 64 << 10;
 /// How many rows a step looks at before it ends, in case the filter takes few.
 const STEP_ROWS: usize = 50_000;
 
+/// Room on a shelf, in bytes.
+const SHELF_BYTES: usize = 32 << 20;
+
+/// What all readers of the log share.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    turns: Arc<Semaphore>,
+    lines: Shelf<Held>,
+    pub(super) arrays: Shelf<Arrays>,
+}
+
+impl Reading {
+    /// With so many steps at a time.
+    pub(crate) fn new(turns: usize) -> Self {
+        Self::with_shelves(turns, SHELF_BYTES)
+    }
+
+    fn with_shelves(turns: usize, bytes: usize) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(turns)),
+            lines: Shelf::new(bytes),
+            arrays: Shelf::new(bytes),
+        }
+    }
+
+    /// Waits for a turn.
+    pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
+        let turns = Arc::clone(&self.turns);
+        turns
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed")
+    }
+}
+
 /// Batches of a stretch of the log.
 #[derive(Debug)]
 pub(super) struct Feed {
     reader: LogReader,
+    /// The reader as it was before it read what is held.
+    behind: LogReader,
+    /// Batches that end here or before are not wanted.
+    from: Offset,
     /// The offset after the last event wanted; none follows the log for ever.
     until: Option<Offset>,
     held: VecDeque<Arc<LoggedBatch>>,
+    /// What the last read took, in bytes.
+    bytes: usize,
 }
 
 /// What comes next.
@@ -48,9 +97,12 @@ pub(super) enum Next {
 impl Feed {
     pub(super) fn new(reader: LogReader, until: Option<Offset>) -> Self {
         Self {
+            behind: reader.clone(),
+            from: reader.position(),
             reader,
             until,
             held: VecDeque::new(),
+            bytes: 0,
         }
     }
 
@@ -59,23 +111,63 @@ impl Feed {
         self.until
     }
 
+    /// What the last read took, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The reader as it was before it read what is held.
+    pub(super) fn behind(&self) -> &LogReader {
+        &self.behind
+    }
+
+    /// Goes back to where a reader was, to give what ends behind `from`.
+    pub(super) fn again(&mut self, reader: LogReader, from: Offset) {
+        self.held.clear();
+        self.reader = reader;
+        self.from = from;
+    }
+
+    /// Hands over what is held.
+    pub(super) fn give(&mut self) -> VecDeque<Arc<LoggedBatch>> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Takes back what was handed over, nothing having been read meanwhile.
+    pub(super) fn take_back(&mut self, held: VecDeque<Arc<LoggedBatch>>) {
+        self.held = held;
+    }
+
     /// The next batch, read if none is held; does not wait for events. Its first or last rows may lie outside the
     /// stretch.
     ///
     /// # Errors
     /// As [`LogReader::read`].
     pub(super) fn next(&mut self) -> Result<Next, LogError> {
-        if let Some(batch) = self.held.pop_front() {
-            return Ok(Next::Batch(batch));
+        loop {
+            while let Some(batch) = self.held.pop_front() {
+                if batch.end() > self.from {
+                    return Ok(Next::Batch(batch));
+                }
+            }
+            if self
+                .until
+                .is_some_and(|until| self.reader.position() >= until)
+            {
+                return Ok(Next::End);
+            }
+            self.behind = self.reader.clone();
+            let read = self.reader.read(READ_BYTES)?;
+            if read.is_empty() {
+                return Ok(Next::Tail);
+            }
+            self.hold(read);
         }
-        if self
-            .until
-            .is_some_and(|until| self.reader.position() >= until)
-        {
-            return Ok(Next::End);
-        }
-        self.held.extend(self.reader.read(READ_BYTES)?);
-        Ok(self.held.pop_front().map_or(Next::Tail, Next::Batch))
+    }
+
+    fn hold(&mut self, read: Vec<Arc<LoggedBatch>>) {
+        self.bytes = memory(&read);
+        self.held = read.into();
     }
 
     /// Waits until the log has grown beyond what was read. Dropping the future loses nothing.
@@ -84,10 +176,39 @@ impl Feed {
     /// As [`LogReader::next`].
     pub(super) async fn wait(&mut self) -> Result<(), LogError> {
         if self.held.is_empty() {
-            self.held.extend(self.reader.next(READ_BYTES).await?);
+            self.behind = self.reader.clone();
+            let read = self.reader.next(READ_BYTES).await?;
+            self.hold(read);
         }
         Ok(())
     }
+}
+
+/// How many bytes batches take: each allocation once, however many columns are cut from it.
+fn memory(batches: &[Arc<LoggedBatch>]) -> usize {
+    let mut counted = HashSet::new();
+    batches
+        .iter()
+        .flat_map(|batch| &batch.tables)
+        .flat_map(|table| table.columns().iter().flatten())
+        .map(|column| uncounted(&column.to_data(), &mut counted))
+        .sum()
+}
+
+/// How many bytes of an array are not among those counted before.
+pub(super) fn uncounted(array: &ArrayData, counted: &mut HashSet<*const u8>) -> usize {
+    let nulls = array.nulls().map(|nulls| nulls.buffer());
+    let own: usize = array
+        .buffers()
+        .iter()
+        .chain(nulls)
+        .filter(|buffer| counted.insert(buffer.data_ptr().as_ptr().cast_const()))
+        .map(|buffer| buffer.capacity())
+        .sum();
+    let children = array.child_data().iter();
+    own + children
+        .map(|child| uncounted(child, counted))
+        .sum::<usize>()
 }
 
 /// The rows of a batch in log order, to be left and taken up again.
@@ -146,17 +267,60 @@ pub(super) struct Events {
     cursor: Option<Cursor>,
     position: Offset,
     epoch: u32,
+    reading: Reading,
+    /// Where what is held lies between two steps.
+    away: Option<Place<Held>>,
+}
+
+/// What is left of a read.
+#[derive(Debug)]
+struct Held {
+    cursor: Option<Cursor>,
+    batches: VecDeque<Arc<LoggedBatch>>,
 }
 
 impl Events {
     /// `from` is where the feed's reader stands, in `epoch`.
-    pub(super) fn new(feed: Feed, filter: Filter, from: Offset, epoch: u32) -> Self {
+    pub(super) fn new(
+        reading: &Reading,
+        feed: Feed,
+        filter: Filter,
+        from: Offset,
+        epoch: u32,
+    ) -> Self {
         Self {
             feed,
             filter,
             cursor: None,
             position: from,
             epoch,
+            reading: reading.clone(),
+            away: None,
+        }
+    }
+
+    /// Puts what is held where it can be let go of.
+    fn put_away(&mut self) {
+        let held = Held {
+            cursor: self.cursor.take(),
+            batches: self.feed.give(),
+        };
+        if held.cursor.is_some() || !held.batches.is_empty() {
+            self.away = Some(self.reading.lines.put(held, self.feed.bytes()));
+        }
+    }
+
+    /// Takes it back, or goes back to read it again.
+    fn take_up(&mut self) {
+        let Some(place) = self.away.take() else {
+            return;
+        };
+        match place.take() {
+            Some(held) => {
+                self.cursor = held.cursor;
+                self.feed.take_back(held.batches);
+            }
+            None => self.feed.again(self.feed.behind().clone(), self.position),
         }
     }
 
@@ -170,7 +334,7 @@ impl Events {
     /// # Errors
     /// As [`LogReader::next`].
     pub(super) async fn wait(&mut self) -> Result<(), LogError> {
-        match self.cursor {
+        match self.away {
             Some(_) => Ok(()),
             None => self.feed.wait().await,
         }
@@ -184,9 +348,15 @@ impl Events {
         mut self,
         write: impl Fn(Row<'_>, u32, &mut Vec<u8>) + Send + 'static,
     ) -> Result<(Self, Vec<u8>, Step), LogError> {
+        let turn = self.reading.turn().await;
         elsewhere(move || {
             let mut out = Vec::new();
+            self.take_up();
             let step = self.step(&mut out, &write)?;
+            self.put_away();
+            drop(turn);
+            // A client that does not take it keeps it for long.
+            out.shrink_to_fit();
             Ok((self, out, step))
         })
         .await?
@@ -196,7 +366,7 @@ impl Events {
     ///
     /// # Errors
     /// As [`LogReader::read`].
-    pub(super) fn step(
+    fn step(
         &mut self,
         out: &mut Vec<u8>,
         write: &dyn Fn(Row<'_>, u32, &mut Vec<u8>),
@@ -266,3 +436,6 @@ pub(super) async fn elsewhere<T: Send + 'static>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

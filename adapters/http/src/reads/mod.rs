@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /v1/models … /v1/compare ─▶ parameters ─▶ fresh: wait for the store ─▶ ReadStore ─▶ answer: JSON or Arrow
-//! /v1/events, /v1/tail ─────▶ parameters ─▶ position ─▶ feed: the log, at the client's pace, filtered ─▶ body
+//! /v1/events, /v1/tail ─────▶ parameters ─▶ position ─▶ feed, shelf: the log, at the client's pace, filtered ─▶ body
 //! /v1/projections ──────────▶ the engine's projections
 //! ```
 //!
@@ -27,8 +27,10 @@ mod position;
 mod predictions;
 mod projections;
 mod series;
+mod shelf;
 mod tail;
 
+pub(crate) use feed::Reading;
 pub(crate) use parameters::By;
 
 use axum::middleware::from_fn;

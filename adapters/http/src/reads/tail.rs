@@ -77,7 +77,13 @@ async fn tail(
         None => Position::here(engine, engine.tail()),
     };
     let feed = Feed::new(engine.reader(start.offset), None);
-    let events = Events::new(feed, asked.filter(), start.offset, start.epoch);
+    let events = Events::new(
+        &state.reading,
+        feed,
+        asked.filter(),
+        start.offset,
+        start.epoch,
+    );
     let stream = follow(events, start, state.draining());
     let mut response = respond(EVENT_STREAM, Body::from_stream(stream));
     let headers = response.headers_mut();
@@ -211,6 +217,7 @@ mod tests {
     use modelog_engine::{Engine, Offset};
 
     use super::*;
+    use crate::reads::Reading;
     use modelog_engine::batch::Filter;
 
     fn stream(
@@ -223,7 +230,7 @@ mod tests {
         };
         let start = Position::here(engine, Offset::ZERO);
         let feed = Feed::new(engine.reader(Offset::ZERO), None);
-        let events = Events::new(feed, filter, Offset::ZERO, start.epoch);
+        let events = Events::new(&Reading::new(1), feed, filter, Offset::ZERO, start.epoch);
         follow(events, start, draining)
     }
 
