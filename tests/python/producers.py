@@ -68,15 +68,23 @@ class Producer:
             for key in keys
         ]
 
-    def run(self, server: Server, stop: threading.Event) -> None:
+    def run(self, server: Server, stop: threading.Event, pause: float) -> None:
         """Posts until told to stop, or until the server is gone."""
         connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
         try:
             while not stop.is_set():
                 self.post(connection)
+                stop.wait(pause)
         except (OSError, http.client.HTTPException):
             return
         finally:
+            connection.close()
+
+    def finish(self, server: Server) -> None:
+        """Gets the answer to the call it was at."""
+        if self.pending is not None:
+            connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
+            self.post(connection)
             connection.close()
 
     def post(self, connection: http.client.HTTPConnection) -> None:
@@ -208,12 +216,12 @@ def producers(ledger: Ledger, random_: random.Random, sorts: list = SORTS) -> li
 
 
 class Posting:
-    """Producers at work, each in a thread of its own."""
+    """Producers at work, each in a thread of its own, with a pause between calls."""
 
-    def __init__(self, server: Server, producers: list[Producer]):
+    def __init__(self, server: Server, producers: list[Producer], pause: float = 0):
         self.stopped = threading.Event()
         self.threads = [
-            threading.Thread(target=producer.run, args=(server, self.stopped), daemon=True) for producer in producers
+            threading.Thread(target=producer.run, args=(server, self.stopped, pause), daemon=True) for producer in producers
         ]
 
     def __enter__(self) -> "Posting":
