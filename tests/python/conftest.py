@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # How long to wait for something that must come; no test measures time.
 PATIENCE = 60
+# A connection for each request, as `httpx.get` makes them, without reading certificates each time.
+HTTP = httpx.Client(timeout=PATIENCE, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def binary() -> str:
@@ -69,10 +71,10 @@ class Server:
 
     def post(self, body, content_type="application/x-ndjson", **options) -> httpx.Response:
         headers = {"content-type": content_type, **options.pop("headers", {})}
-        return httpx.post(f"{self.url}/v1/events", content=body, headers=headers, timeout=PATIENCE, **options)
+        return HTTP.post(f"{self.url}/v1/events", content=body, headers=headers, **options)
 
     def get(self, path: str, **options) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=PATIENCE, **options)
+        return HTTP.get(f"{self.url}{path}", **options)
 
     def json(self, path: str, **options):
         answer = self.get(path, **options)

@@ -97,11 +97,12 @@ def test_a_disk_fills_up_and_is_given_space(small_disk, monkeypatch):
             server.kill()
 
 
-def failing(tmp_path: Path, segment: Path, call: str, error: str, nth: int) -> str:
-    """The program, whose n-th call of each thread on the segment fails."""
+def failing(tmp_path: Path, path: Path | None, calls: str, error: str, nth: int) -> str:
+    """The program, in which each thread's n-th of these calls on the file fails; on any file if none is named."""
     script = tmp_path / "failing"
-    inject = f"-e trace={call} -e inject={call}:error={error}:when={nth}"
-    trace = f"strace -D -f -qq -o {tmp_path}/trace -P {segment} {inject}"
+    files = f"-P {path}" if path else ""
+    inject = f"-e trace={calls} -e inject={calls}:error={error}:when={nth}"
+    trace = f"strace -D -f -qq -y -o {tmp_path}/trace {files} {inject}"
     script.write_text(f'#!/bin/sh\nexec {trace} {binary()} "$@"\n')
     script.chmod(0o755)
     return str(script)
@@ -135,6 +136,91 @@ def test_a_failed_write_poisons_until_the_restart(tmp_path, call, error):
         again = server.post(ndjson(*[prediction(id) for id in ids[len(taken) :]]))
         assert again.status_code == 200, again.text
         assert sorted(logged(server)) == sorted(ids)
+        assert server.stop() == 0
+        verified(server.data)
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+SEGMENT = f"log/{0:020}-{0:06}.seg"
+SYNCS = "fsync,fdatasync"
+REFUSES, POISONED, GOES_ON = "does not start", "is poisoned", "goes on"
+# Files and directories whose n-th sync fails, and what the program does then. The first ones of a log are its
+# creation's, those of MANIFEST and spare.tmp after that are the first roll's. Caches, and what the log has too, are
+# written again later.
+FAILING = [
+    (SEGMENT, 1, POISONED),
+    (SEGMENT, 2, POISONED),
+    (SEGMENT, 9, POISONED),
+    ("log/MANIFEST.tmp", 1, REFUSES),
+    ("log/MANIFEST", 1, REFUSES),
+    ("log/MANIFEST", 2, POISONED),
+    ("log", 1, REFUSES),
+    ("log", 2, REFUSES),
+    ("log/spare.tmp", 1, REFUSES),
+    ("log/spare.tmp", 2, POISONED),
+    ("snapshots/admission.tmp", 1, GOES_ON),
+    ("parquet/_manifest.json.tmp", 1, GOES_ON),
+]
+
+
+def any_file() -> list:
+    """Each thread's n-th sync of anything, which may be the one or the other; only in the long version."""
+    return [pytest.param(None, nth, None, marks=pytest.mark.full) for nth in range(1, 41)]
+
+
+def start_or_say_why(server: Server) -> bool:
+    """Whether it started. A disk that fails meanwhile is a reason not to, and it is told."""
+    try:
+        server.start()
+    except AssertionError:
+        assert server.process.wait() == 74, server.said()
+        assert "error: " in server.said()
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("file", "nth", "expected"), [*FAILING, *any_file()])
+def test_a_failed_sync_of_any_file_loses_nothing(tmp_path, monkeypatch, file, nth, expected):
+    monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "64KiB")
+    monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
+    server = Server(tmp_path / "data")
+    calls = [[f"e-{call}-{at}" for at in range(20)] for call in range(30)]
+    taken: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELOG_BIN", failing(tmp_path, file and server.data / file, SYNCS, "EIO", nth))
+        started = start_or_say_why(server)
+    try:
+        outcomes = []
+        for ids in calls if started else []:
+            answer = server.post(ndjson(*[prediction(id, 100) for id in ids]))
+            outcomes.append("taken" if answer.status_code == 200 else answer.json()["code"])
+            taken += ids if answer.status_code == 200 else []
+        first = outcomes.count("taken")
+        failed = first < len(outcomes)
+        became = (POISONED if failed else GOES_ON) if started else REFUSES
+        assert expected in (became, None), outcomes
+        # Poisoned at once and for good; only the call that was being written does not know.
+        assert outcomes[first : first + 1] in ([], ["outcome_unknown"], ["poisoned"])
+        assert set(outcomes[first + 1 :]) <= {"poisoned"}, outcomes
+        if started:
+            assert server.get("/readyz").status_code == (503 if failed else 200)
+            assert logged(server) == taken, "reads go on, and show what was acknowledged"
+            server.stop()
+        assert "(INJECTED)" in (tmp_path / "trace").read_text(), "the sync never came"
+
+        server.start()
+        recovered = logged(server)
+        assert recovered[: len(taken)] == taken
+        rest = recovered[len(taken) :]
+        assert rest in ([], calls[first] if first < len(calls) else []), "the unknown one may be there"
+        for ids in calls:
+            if ids[0] not in taken:
+                again = server.post(ndjson(*[prediction(id, 100) for id in ids]))
+                assert again.status_code == 200, again.text
+        assert logged(server) == [id for ids in calls for id in ids]
+        caught_up(server)
         assert server.stop() == 0
         verified(server.data)
     finally:
