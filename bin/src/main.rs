@@ -15,6 +15,7 @@ mod client;
 mod compact;
 mod config;
 mod demo;
+mod descriptors;
 mod exit;
 mod export;
 mod filter;

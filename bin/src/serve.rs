@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::config::{LogFormat, ReadFrom, Settings};
 use crate::maintenance::Keeper;
 use crate::place::{self, Opened};
-use crate::{client, compact};
+use crate::{client, compact, descriptors};
 
 /// An engine that is being served.
 #[derive(Debug)]
@@ -138,6 +138,7 @@ impl Served {
         let (control, directory) = client::socket_path(&settings.data)?;
         let http = HttpConfig {
             control_socket: Some(control),
+            connections: descriptors::make_room(settings.http.connections),
             ..settings.http.clone()
         };
         let server = Server::bind(http, services).await?;
