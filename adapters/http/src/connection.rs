@@ -4,6 +4,9 @@
 //! its own time-out bounds the head of every request; since it counts from the answer before, it also ends idle
 //! connections. Its `pipeline_flush` stays off: with it, an answer to a request whose body was not read to the end is
 //! never sent (hyper 1.12: the flush waits for the unread bytes to be read).
+//!
+//! A client may close its half of the connection once it has sent its request (`nc -N`, and programs that write a file
+//! to a socket): the request is served, and answered. Whether the client is still there shows when it is written to.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -109,6 +112,7 @@ pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(state.config.head_time)
+            .half_close(true)
             .max_buf_size(BUFFER_BYTES)
             .max_headers(HEADERS_MAX)
             .serve_connection(socket, service)

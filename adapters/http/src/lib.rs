@@ -31,6 +31,7 @@ mod state;
 mod status;
 mod stream;
 mod tokens;
+mod untaken;
 mod writes;
 
 pub use codes::{CATALOGUE, Entry};

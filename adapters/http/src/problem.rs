@@ -258,6 +258,9 @@ pub(crate) enum Problems<'a> {
     /// The token, the Host or the Origin does not allow this.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(ProblemBody<'a>),
+    /// More is waiting to be taken than there is room for.
+    #[response(status = 429, content_type = "application/problem+json")]
+    Backlog(ProblemBody<'a>),
     /// It cannot be answered now: try again as `Retry-After` says.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(ProblemBody<'a>),
@@ -292,9 +295,6 @@ pub(crate) enum WriteProblems<'a> {
     /// The idempotency key was used for another request.
     #[response(status = 422, content_type = "application/problem+json")]
     KeyReused(ProblemBody<'a>),
-    /// More is waiting to be taken than there is room for.
-    #[response(status = 429, content_type = "application/problem+json")]
-    Backlog(ProblemBody<'a>),
 }
 
 /// A method that a route does not have.

@@ -13,6 +13,7 @@ use crate::hosts::Hosts;
 use crate::maintenance::Maintenance;
 use crate::reads::Reading;
 use crate::tokens::Tokens;
+use crate::untaken;
 
 /// What the server stands in front of.
 #[derive(Clone)]
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// Turns of decoding and encoding large bodies: as many as there are processors.
     pub(crate) turns: Arc<Semaphore>,
+    /// Room for answers that are written and not yet taken.
+    pub(crate) answers: Arc<Semaphore>,
     /// What readers of the log share.
     pub(crate) reading: Reading,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -90,6 +93,7 @@ impl AppState {
             hosts: Hosts::new(&config.allowed_hosts),
             bodies: Arc::new(Semaphore::new(config.bodies_bytes.div_ceil(BODY_UNIT))),
             turns: Arc::new(Semaphore::new(processors)),
+            answers: untaken::room(),
             reading: Reading::new(processors),
             config,
             tokens,
