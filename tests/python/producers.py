@@ -6,6 +6,7 @@ import json
 import random
 import threading
 from dataclasses import dataclass, field
+from itertools import islice
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -36,16 +37,29 @@ class Ledger:
     refused: list[str] = field(default_factory=list)
     repeated: int = 0
 
-    def check(self, logged: list[str]) -> None:
-        """Everything acknowledged is in the log where the answer said, nothing else than what was sent, all of it once."""
+    # Where events are, as far as the log was followed, and which acknowledgements were compared with that.
+    places: dict[str, int] = field(default_factory=dict)
+    compared: int = 0
+
+    def follow(self, more: list[str]) -> None:
+        """Takes what the log has beyond what it had. Everything acknowledged is in it where the answer said, nothing
+        else than what was sent, all of it once."""
         assert self.refused == []
-        places = {key: offset for offset, key in enumerate(logged)}
-        assert len(places) == len(logged), "an event is there twice"
-        assert places.keys() <= self.submitted, "an event is there that nobody sent"
-        lost = self.acknowledged.keys() - places.keys()
-        assert not lost, f"{len(lost)} acknowledged events are lost: {sorted(lost)[:5]}"
-        moved = {key: (at, places[key]) for key, at in self.acknowledged.items() if at not in (None, places[key])}
-        assert not moved, f"acknowledged elsewhere: {moved}"
+        start = len(self.places)
+        self.places.update(zip(more, range(start, start + len(more))))
+        assert len(self.places) == start + len(more), "an event is there twice"
+        assert self.submitted.issuperset(more), "an event is there that nobody sent"
+        acknowledged = list(islice(self.acknowledged.items(), self.compared, None))
+        lost = [key for key, _ in acknowledged if key not in self.places]
+        assert not lost, f"{len(lost)} acknowledged events are lost: {lost[:5]}"
+        moved = [key for key, offset in acknowledged if offset not in (None, self.places[key])]
+        assert not moved, f"acknowledged for another place: {moved[:5]}"
+        self.compared = len(self.acknowledged)
+
+    def check(self, logged: list[str]) -> None:
+        """The same for a whole log."""
+        self.places, self.compared = {}, 0
+        self.follow(logged)
 
 
 class Producer:

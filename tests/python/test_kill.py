@@ -47,7 +47,6 @@ def test_kills_while_clients_post(tmp_path, monkeypatch, seed, figure):
     ledger = Ledger()
     work = producers(ledger, moments)
     server = Server(tmp_path / "data")
-    logged: list[str] = []
     started = time.monotonic()
     unanswered = while_starting = 0
     for _ in range(KILLS):
@@ -59,8 +58,7 @@ def test_kills_while_clients_post(tmp_path, monkeypatch, seed, figure):
             while_starting += 1
             continue
         server.start()
-        logged += keys_from(server, len(logged))
-        ledger.check(logged)
+        ledger.follow(keys_from(server, len(ledger.places)))
         with Posting(server, work):
             time.sleep(moments.random() * 0.25)
             server.kill()
@@ -69,7 +67,8 @@ def test_kills_while_clients_post(tmp_path, monkeypatch, seed, figure):
     server.start()
     for producer in work:
         producer.finish(server)
-    logged += keys_from(server, len(logged))
+    ledger.follow(keys_from(server, len(ledger.places)))
+    logged = list(ledger.places)
     ledger.check(logged)
     assert ledger.submitted == ledger.acknowledged.keys(), "what was sent again was taken"
     assert keys_from(server, 0) == logged, "what was read once is read again"
