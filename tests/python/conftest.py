@@ -25,6 +25,8 @@ def binary() -> str:
 class Server:
     """`modelog serve` on a free loopback port."""
 
+    started: list["Server"] = []
+
     def __init__(self, data: Path, *arguments: str):
         self.data = data
         self.arguments = arguments
@@ -34,6 +36,7 @@ class Server:
 
     def begin(self) -> None:
         """Starts the process and does not wait for anything."""
+        Server.started.append(self)
         with open(f"{self.data}.log", "ab") as log:
             self.said_before = log.tell()
             self.process = subprocess.Popen(
@@ -95,6 +98,16 @@ def caught_up(server: Server) -> None:
     end = server.get("/v1/stats", params={"at_least": 0}).json()["events"]
     answer = server.get("/v1/models", params={"at_least": end})
     assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """A test that fails leaves no server behind."""
+    yield
+    while Server.started:
+        server = Server.started.pop()
+        if server.process.poll() is None:
+            server.kill()
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_a_failed_sync_of_any_file_loses_nothing(tmp_path, monkeypatch, file, nt
     monkeypatch.setenv("MODELOG_LOG__SEGMENT_BYTES", "64KiB")
     monkeypatch.setenv("MODELOG_PARQUET__MAX_DELAY", "1s")
     server = Server(tmp_path / "data")
-    calls = [[f"e-{call}-{at}" for at in range(20)] for call in range(30)]
+    calls = [[f"e-{call}-{at}" for at in range(20)] for call in range(60)]
     taken: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELOG_BIN", failing(tmp_path, file and server.data / file, SYNCS, "EIO", nth))

@@ -176,7 +176,7 @@ def test_connections_leave_files_for_the_log(tmp_path, monkeypatch, limits):
     async def run() -> None:
         working = await Peer.connect(server.url)
         await taken(working, "first")
-        crowd = [await Peer.connect(server.url) for _ in range(600)]
+        crowd = [await Peer.connect(server.url) for _ in range(350)]
         for peer in crowd:
             peer.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")
         await asyncio.sleep(0.5)
