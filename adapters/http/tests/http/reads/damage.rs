@@ -13,7 +13,7 @@ const CALLS: usize = 24;
 
 fn config(path: &Path) -> Config {
     let mut config = Config::new(path);
-    config.log.segment_bytes = 256 << 10;
+    config.log.segment_bytes = 1 << 20;
     config
 }
 
