@@ -12,8 +12,10 @@ use modelog_engine::stats::Statistics;
 use modelog_engine::{Clock, Engine, LogError, Offset, Timestamp};
 
 use super::events;
-use super::life::Numbers;
 use super::place::{HandClock, KEEP};
+
+/// The numbers of names: by kind, model of a version, name.
+pub(super) type Numbers = BTreeMap<(&'static str, String, String), u32>;
 
 /// All of a log.
 #[derive(Debug)]
@@ -169,7 +171,14 @@ impl History {
         }
     }
 
-    pub(super) fn restored(&mut self) {
+    /// Numbers of names, as far as they are known of a history.
+    pub(super) fn numbers(&self) -> Numbers {
+        self.numbers.clone()
+    }
+
+    /// The log is another one now, of which these numbers are known.
+    pub(super) fn restored(&mut self, numbers: Numbers) {
+        self.numbers = numbers;
         self.cold.clear();
     }
 
