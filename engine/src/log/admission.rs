@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! A1. What is queued is in the state, and the queue is in offset order.
-//! A2. An answer is given after everything it speaks of is durable: also of duplicates, which wait for their original.
+//! A2. An answer is given after everything it speaks of is durable: also of duplicates, which wait for their original,
+//!     and of refusals, which wait for what they contradict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ enum Admitted {
     Nothing,
     /// These events must be taken out first.
     Drop(Drops),
+    /// It contradicts something before this offset, which may not be durable yet.
+    Refused { error: AppendError, behind: Offset },
 }
 
 /// What is settled about a call on its rounds.
@@ -78,11 +81,22 @@ impl Log {
             });
         }
         let mut permit = Some(shared.reserve(call.bytes, options.backlog).await?);
-        let undone = shared.tail.borrow().undone;
+        let mut undone = shared.tail.borrow().undone;
         loop {
             let (rejected, tallies) = (call.rejected(), call.tallies(shared.clock.now()));
             let count = call.count;
             match shared.admit(&mut call, options, &mut settled, &mut permit)? {
+                Admitted::Refused { error, behind } => {
+                    match shared.wait_durable(behind, undone).await {
+                        Ok(()) => return Err(error),
+                        // What stood in the way was taken back, perhaps.
+                        Err(AppendError::DiskFull) => undone = shared.tail.borrow().undone,
+                        Err(AppendError::OutcomeUnknown { reason }) => {
+                            return Err(AppendError::Poisoned { reason });
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
                 Admitted::Drop(drops) => {
                     settled.duplicates += drops.duplicates.len() as u32;
                     call = call.without(&drops);
@@ -233,12 +247,18 @@ impl Shared {
     ) -> Result<Admitted, AppendError> {
         let mut queue = self.queue();
         self.check_open(&mut queue)?;
+        let behind = queue.state.next;
         for origin in call.origins() {
-            if let Some(state) = queue.state.sources.find(&origin.source)? {
-                return Ok(Admitted::Repeat(state.clone()));
+            match queue.state.sources.find(&origin.source) {
+                Ok(Some(state)) => return Ok(Admitted::Repeat(state.clone())),
+                Ok(None) => {}
+                Err(error) => return Ok(Admitted::Refused { error, behind }),
             }
         }
-        let drops = queue.find_drops(call, options, settled)?;
+        let drops = match queue.find_drops(call, options, settled) {
+            Ok(drops) => drops,
+            Err(error) => return Ok(Admitted::Refused { error, behind }),
+        };
         if drops.duplicates.len() as u32 == call.count
             && call.count > 0
             && call.origins().is_empty()

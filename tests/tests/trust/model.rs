@@ -37,7 +37,11 @@ mod place;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
-use act::{Act, Acts, Setup};
+use modelog_engine::sim::{Crash, Fault};
+
+use act::{Act, Acts, Asked, How, Setup};
+use door::{Plan, Trouble, Who};
+use events::Said;
 use life::Life;
 
 /// The log beside its oracle.
@@ -70,7 +74,7 @@ fn seeds(share: u64) -> Vec<u64> {
     let full = std::env::var_os("MODELOG_TESTS_FULL").is_some();
     let count = match (full, cfg!(debug_assertions)) {
         (true, _) => 4000,
-        (false, false) => 150,
+        (false, false) => 30,
         (false, true) => 20,
     };
     (1..=count * 2).filter(|seed| seed % 2 == share).collect()
@@ -105,5 +109,43 @@ fn a_log_is_a_vec_whatever_happens_to_it() {
 fn a_log_is_a_vec_whatever_else_happens_to_it() {
     if std::env::var_os("MODELOG_SEED").is_none() {
         seeds(0).into_iter().for_each(run);
+    }
+}
+
+#[test]
+fn a_call_is_not_refused_for_what_never_came_to_be() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: false,
+    };
+    let asked = |content| Asked {
+        caller: 0,
+        how: How::Plain,
+        said: vec![Said::prediction(1, content)],
+        record: false,
+        must_be_new: false,
+        hurried: false,
+        waits: true,
+    };
+    // The second call contradicts the first, which is lost.
+    for after in 0..2 {
+        for trouble in [
+            Trouble::Crash(Crash::LoseAll),
+            Trouble::Fault(Fault::Io),
+            Trouble::Fault(Fault::LosingSync),
+        ] {
+            let mut life = Life::new(setup);
+            let who = Who::Writer;
+            life.act(&Act::Plan(Plan {
+                who,
+                after,
+                trouble,
+            }));
+            life.act(&Act::Calls(vec![asked(1), asked(2)]));
+            life.act(&Act::Crash(Crash::LoseAll));
+            life.act(&Act::Calls(vec![asked(2)]));
+            life.end();
+        }
     }
 }

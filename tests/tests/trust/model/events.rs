@@ -34,6 +34,18 @@ enum What {
 const HAPPENED: i64 = 1_790_000_000_000_000;
 
 impl Said {
+    /// A prediction with an id.
+    pub(super) fn prediction(id: u8, content: u8) -> Self {
+        Self {
+            what: What::Prediction,
+            id: Some(id),
+            name: 0,
+            content,
+            timed: false,
+            bulk: 0,
+        }
+    }
+
     pub(super) fn event(self) -> Event {
         let Self { name, content, .. } = self;
         let mut event: Event = match self.what {
