@@ -162,6 +162,15 @@ fn parquet_manifests() {
     fuzz("parquet_manifest");
 }
 
+/// Writes a seed where a fuzzer that is guided by coverage can start from it, if that is asked for.
+fn write_out(target: &Target, number: usize, seed: &[u8]) {
+    if let Some(directory) = std::env::var_os("MODELOG_FUZZ_SEEDS") {
+        let directory = Path::new(&directory).join(target.name);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join(format!("seed-{number}")), seed).expect("a file");
+    }
+}
+
 /// A target that refuses everything would find nothing.
 #[test]
 fn sound_inputs_are_accepted() {
@@ -169,6 +178,7 @@ fn sound_inputs_are_accepted() {
         let seeds = target.seeds();
         for (number, seed) in seeds.iter().enumerate() {
             assert!(target.run(seed), "{}: seed {number}", target.name);
+            write_out(&target, number, seed);
         }
         let sound = corpus(&target)
             .iter()
