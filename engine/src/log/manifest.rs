@@ -217,18 +217,30 @@ impl Manifest {
         storage
             .sync_dir(directory)
             .map_err(LogError::io("syncing", directory))?;
-        match self.write_anew(storage, directory) {
+        let file = match self.write_anew(storage, directory) {
             Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
                 tracing::warn!(path = %self.path.display(), "no space to write the manifest anew");
-                self.file
+                return self
+                    .file
                     .sync_data()
-                    .map_err(LogError::io("syncing", &self.path))
+                    .map_err(LogError::io("syncing", &self.path));
             }
-            outcome => outcome,
-        }
+            outcome => outcome?,
+        };
+        // From here on there is no way back: what has the name now must be what is written on.
+        self.give_name(storage, directory)?;
+        self.file = file;
+        self.sequence += 1;
+        self.own = true;
+        Ok(())
     }
 
-    fn write_anew(&mut self, storage: &dyn Storage, directory: &Path) -> Result<(), LogError> {
+    /// A new file with both slots, durable but for its name.
+    fn write_anew(
+        &self,
+        storage: &dyn Storage,
+        directory: &Path,
+    ) -> Result<Arc<dyn StorageFile>, LogError> {
         let content = self.encoded()?;
         let path = temporary_path(directory);
         let written = temporary(storage, directory).and_then(|file| {
@@ -240,20 +252,10 @@ impl Manifest {
             file.sync_data().map_err(LogError::io("syncing", &path))?;
             Ok(file)
         });
-        match written {
-            Ok(file) => {
-                self.give_name(storage, directory)?;
-                self.file = file;
-                self.sequence += 1;
-                self.own = true;
-                Ok(())
-            }
-            Err(error) => {
-                // What is left of it may hold space that is needed; if it stays, the next opening removes it.
-                let _ = storage.remove(&path);
-                Err(error)
-            }
-        }
+        written.inspect_err(|_| {
+            // What is left of it may hold space that is needed; if it stays, the next opening removes it.
+            let _ = storage.remove(&path);
+        })
     }
 
     /// Lets the new file take the manifest's name.

@@ -236,6 +236,40 @@ fn a_failure_of_any_io_is_answered_truly_and_outlived() {
 }
 
 #[test]
+fn an_opening_without_space_for_something_loses_nothing_that_follows() {
+    let expected = Expected::new(calls());
+    let (half, all) = (expected.calls.len() / 2, expected.calls.len());
+    let append_all = |engine: &Engine, calls: std::ops::Range<usize>| {
+        for sequence in calls {
+            append(engine, sequence as u64, &expected.calls[sequence]).unwrap();
+        }
+    };
+    let begun = disk(1);
+    append_all(&open(&begun).unwrap(), 0..half);
+    let begun = begun.reboot(Crash::LoseAll);
+    let ios_of_opening = {
+        let disk = begun.after(Crash::LoseAll);
+        let engine = open(&disk).unwrap();
+        let ios = disk.ios();
+        drop(engine);
+        ios
+    };
+    for k in 0..ios_of_opening {
+        let _replayable = Replayable(format!("no space for I/O {k} of the opening"));
+        let disk = begun.after(Crash::LoseAll);
+        disk.fail_at(k, Fault::Full);
+        // It opens, or says that it cannot and does the next time.
+        let engine = open(&disk).or_else(|_| open(&disk)).unwrap();
+        disk.fail_no_more();
+        expected.check(&engine, half, half);
+        append_all(&engine, half..all);
+        drop(engine);
+        let engine = open(&disk.reboot(Crash::LoseAll)).unwrap();
+        expected.check(&engine, all, all);
+    }
+}
+
+#[test]
 fn a_read_that_fails_is_an_error_and_changes_nothing() {
     let (history, timeline, expected) = recorded();
     let mut replay = history.replay();
