@@ -49,7 +49,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "frame",
         shape: mutate::Shape::Bytes,
-        per_second: 10_000,
+        per_second: 50_000,
         run: log::frame,
         mend: Some(mend::frame),
         seeds: seeds::frames,
@@ -57,7 +57,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "segment",
         shape: mutate::Shape::Bytes,
-        per_second: 500,
+        per_second: 2500,
         run: log::segment,
         mend: Some(mend::segment),
         seeds: seeds::segments,
@@ -65,7 +65,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "manifest",
         shape: mutate::Shape::Bytes,
-        per_second: 2000,
+        per_second: 10_000,
         run: log::manifest,
         mend: Some(mend::manifest),
         seeds: seeds::manifests,
@@ -73,7 +73,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "snapshot",
         shape: mutate::Shape::Bytes,
-        per_second: 2000,
+        per_second: 10_000,
         run: log::snapshot,
         mend: Some(mend::snapshot),
         seeds: seeds::snapshots,
@@ -81,7 +81,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "json",
         shape: mutate::Shape::Text,
-        per_second: 10_000,
+        per_second: 50_000,
         run: formats::json,
         mend: None,
         seeds: seeds::json,
@@ -89,7 +89,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "ndjson",
         shape: mutate::Shape::Text,
-        per_second: 10_000,
+        per_second: 50_000,
         run: formats::ndjson,
         mend: None,
         seeds: seeds::ndjson,
@@ -97,7 +97,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "cloud_event",
         shape: mutate::Shape::Text,
-        per_second: 10_000,
+        per_second: 50_000,
         run: formats::cloud_event,
         mend: None,
         seeds: seeds::cloud_event,
@@ -105,7 +105,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "cloud_event_batch",
         shape: mutate::Shape::Text,
-        per_second: 10_000,
+        per_second: 50_000,
         run: formats::cloud_event_batch,
         mend: None,
         seeds: seeds::cloud_event_batch,
@@ -113,7 +113,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "arrow",
         shape: mutate::Shape::Bytes,
-        per_second: 5000,
+        per_second: 25_000,
         run: formats::arrow,
         mend: None,
         seeds: seeds::none,
@@ -121,7 +121,7 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "parquet_manifest",
         shape: mutate::Shape::Text,
-        per_second: 5000,
+        per_second: 25_000,
         run: parquet::manifest,
         mend: Some(mend::parquet_manifest),
         seeds: seeds::parquet_manifests,
