@@ -83,7 +83,7 @@ impl hyper::body::Body for Watched {
 /// Serves a connection until it ends, by itself or with the server.
 pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state: AppState) {
     let mut phase = state.phase.clone();
-    let first_byte = timeout(state.config.first_byte_time, socket.readable());
+    let first_byte = timeout(state.config.first_byte_time, socket.first_byte());
     tokio::select! {
         first = first_byte => match first {
             Ok(Ok(())) => {}

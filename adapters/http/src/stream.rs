@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 
@@ -20,18 +21,26 @@ const LINGER_BYTES: usize = 128 << 20;
 
 /// A socket that tells when the first byte is there, without taking it.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+    /// Waits for a byte, or for the client's end. That a socket is ready does not tell: a new one is called so at once.
+    fn first_byte(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 impl Socket for TcpStream {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
+    async fn first_byte(&self) -> io::Result<()> {
+        self.peek(&mut [0]).await.map(drop)
     }
 }
 
 impl Socket for UnixStream {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
+    async fn first_byte(&self) -> io::Result<()> {
+        loop {
+            self.readable().await?;
+            let peek = || Ok(recv(self, &mut [0_u8; 1], RecvFlags::PEEK).map(drop)?);
+            match self.try_io(Interest::READABLE, peek) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                found => return found,
+            }
+        }
     }
 }
 

@@ -82,6 +82,19 @@ async fn silent_and_slow_clients_are_dropped() {
     assert_eq!(server.tail(), 1);
 }
 
+/// By its own time alone: a time for heads need not have begun before there is a byte of one.
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let server = TestServer::start_with(|config| {
+        config.first_byte_time = SHORT;
+        config.head_time = Duration::from_secs(3600);
+    })
+    .await;
+    let mut silent = server.connect().await;
+    let closed = timeout(PATIENCE, read_all(&mut silent)).await;
+    assert_eq!(closed.expect("the server closes the connection"), "");
+}
+
 #[tokio::test]
 async fn idle_connections_are_closed() {
     let server = TestServer::start_with(|config| config.head_time = SHORT).await;
