@@ -307,13 +307,18 @@ impl Opening {
                     let file = self.open_file(&segment.path)?;
                     fold_segment(state, self.manifest.contents.log, segment, &*file)?;
                 }
-                None => self.fold_cold(state, end)?,
+                None => {
+                    let later = sealed.iter().map(|segment| segment.first_offset);
+                    let next = later.filter(|first| *first > next).min();
+                    self.fold_cold(state, next.map_or(end, |next| next.min(end)))?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Folds the next piece of the cold tier.
+    /// Folds the next piece of the cold tier, up to where a segment begins: what that says of calls without events the cold
+    /// tier does not know.
     fn fold_cold(&self, state: &mut State, end: Offset) -> Result<(), LogError> {
         let first = state.next;
         let missing = LogError::Missing { first, end };
@@ -324,6 +329,9 @@ impl Opening {
             .filter(|cold| cold.end() > first)
             .ok_or(missing)?;
         for batch in cold.read(first, FOLD_BYTES)? {
+            if batch.first_offset >= end {
+                break;
+            }
             if batch.end() > state.next && !state.fold(&batch) {
                 return Err(LogError::Missing {
                     first: state.next,

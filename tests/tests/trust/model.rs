@@ -112,6 +112,47 @@ fn a_log_is_a_vec_whatever_else_happens_to_it() {
     }
 }
 
+/// A call of the first caller, in which it says these.
+fn asked(how: How, said: Vec<Said>) -> Act {
+    Act::Calls(vec![Asked {
+        caller: 0,
+        how,
+        said,
+        record: false,
+        must_be_new: false,
+        hurried: false,
+        waits: true,
+    }])
+}
+
+#[test]
+fn a_call_that_brought_nothing_is_remembered_beside_parquet_files() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: false,
+    };
+    let mut life = Life::new(setup);
+    let retire = Act::Retire { in_time: true };
+    for act in [
+        asked(How::Plain, vec![Said::prediction(1, 1)]),
+        asked(How::Plain, vec![Said::prediction(3, 1)]),
+        Act::Crash(Crash::LoseAll),
+        Act::Compact,
+        asked(How::Next, Vec::new()),
+        retire,
+        Act::Compact,
+        asked(How::Next, vec![Said::prediction(2, 1)]),
+        Act::Compact,
+        // The segment's start is found again, and what it says; not only what the files have.
+        Act::Crash(Crash::LoseAll),
+        asked(How::Again(1), Vec::new()),
+    ] {
+        life.act(&act);
+    }
+    life.end();
+}
+
 #[test]
 fn a_call_is_not_refused_for_what_never_came_to_be() {
     let setup = Setup {
