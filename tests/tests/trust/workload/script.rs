@@ -285,6 +285,17 @@ impl Expected {
         self.ends[calls]
     }
 
+    /// Whether a call leaves no events in the log.
+    pub(crate) fn is_silent(&self, number: usize) -> bool {
+        self.ends[number] == self.ends[number + 1]
+    }
+
+    /// Whether a call that seems to be in the log can be made again: one without events may not be there, others are answered
+    /// as they were, save those of a Kafka partition.
+    pub(crate) fn is_answered_again(&self, number: usize) -> bool {
+        self.is_silent(number) || self.calls[number].is_numbered()
+    }
+
     /// What a projection holds that has got to an offset.
     pub(crate) fn digests(&self, end: Offset) -> &[u64] {
         &self.content.digests[..end.0 as usize]

@@ -174,41 +174,47 @@ impl Timeline {
     }
 }
 
-/// Makes the calls from a number on, over a few days. In between, files are made and segments deleted; the log is closed in
+/// Makes all calls that were not answered yet, over a few days: also those found in the log, as callers do that never heard;
+/// of a Kafka partition only those that are not there, since who resumes it goes by the positions in the log. In between, files are made and segments deleted; the log is closed in
 /// order and opened, and once left without waiting for those who follow. Ends with the first thing that fails: what was
 /// answered until then is in the timeline.
 pub(crate) fn live(
     disk: &SimStorage,
     expected: &Expected,
-    from: usize,
+    start: Reach,
 ) -> (Timeline, Result<(), Box<dyn Error>>) {
     let mut timeline = Timeline::default();
-    let outcome = try_live(disk, expected, from, &mut timeline);
+    let outcome = try_live(disk, expected, start, &mut timeline);
     (timeline, outcome)
 }
 
 fn try_live(
     disk: &SimStorage,
     expected: &Expected,
-    from: usize,
+    start: Reach,
     timeline: &mut Timeline,
 ) -> Result<(), Box<dyn Error>> {
+    // What was found is as good as answered.
+    let found = start.submitted;
     let mut reach = Reach {
-        acknowledged: from,
-        submitted: from,
+        acknowledged: found,
+        submitted: found,
     };
     timeline.note(disk, reach);
     let mut world = World::open(disk)?.following(disk);
     let calls = expected.calls.len();
-    for number in from..calls {
+    for number in start.acknowledged..calls {
+        if number < found && !expected.is_answered_again(number) {
+            continue;
+        }
         world.pass_hours(7);
-        reach.submitted = number + 1;
+        reach.submitted = found.max(number + 1);
         timeline.note(disk, reach);
         match expected.calls[number].append(&world.engine) {
-            Ok(_) => reach.acknowledged = number + 1,
+            Ok(_) => reach.acknowledged = found.max(number + 1),
             Err(error) => {
                 if error.is_not_applied() {
-                    reach.submitted = number;
+                    reach.submitted = found.max(number);
                     timeline.note(disk, reach);
                 }
                 world.end();
