@@ -67,8 +67,10 @@ pub(super) enum Act {
     /// Calls that are under way together, admitted in this order.
     Calls(Vec<Asked>),
     Seal,
-    /// Everything becomes Parquet files.
-    Compact,
+    /// The log becomes Parquet files: all of it, or as far as they are full.
+    Compact {
+        all: bool,
+    },
     /// Segments that are no longer needed go, after the time they are kept; or the log is only asked to delete them.
     Retire {
         in_time: bool,
@@ -170,14 +172,14 @@ fn act(setup: Setup) -> BoxedStrategy<Act> {
     ];
     let until = prop_oneof![1 => Just(None), 3 => any::<u8>().prop_map(Some)];
     let space = if setup.may_fill {
-        prop_oneof![(0..24_000_u64).prop_map(Act::Fill), Just(Act::Free)].boxed()
+        prop_oneof![2 => (0..9_000_u64).prop_map(Act::Fill), 1 => Just(Act::Free)].boxed()
     } else {
         Just(Act::Free).boxed()
     };
     prop_oneof![
         14 => vec(asked(), 1..4).prop_map(Act::Calls),
         2 => Just(Act::Seal),
-        3 => Just(Act::Compact),
+        4 => any::<bool>().prop_map(|all| Act::Compact { all }),
         2 => any::<bool>().prop_map(|in_time| Act::Retire { in_time }),
         1 => (1..30_u16).prop_map(Act::Pass),
         2 => (-9000..9000_i32).prop_map(Act::Jump),
@@ -185,7 +187,7 @@ fn act(setup: Setup) -> BoxedStrategy<Act> {
         2 => Just(Act::Close),
         2 => crash(setup.padded).prop_map(Act::Crash),
         5 => plan(setup).prop_map(Act::Plan),
-        2 => space,
+        3 => space,
         2 => (0..2_u8, 1..4_usize).prop_map(|(place, keep)| Act::Backup { place, keep }),
         2 => (from, until).prop_map(|(from, until)| Act::Restore { from, until }),
         1 => Just(Act::LoseSnapshots),

@@ -251,6 +251,9 @@ impl History {
                 self.ahead = None;
             }
         }
-        self.stamped = Some((last, now));
+        // Time passes without events too.
+        if self.stamped.is_none_or(|(before, _)| before != last) {
+            self.stamped = Some((last, now));
+        }
     }
 }

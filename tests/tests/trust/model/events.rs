@@ -118,7 +118,7 @@ pub(super) fn said() -> impl Strategy<Value = Said> {
     ];
     let id = prop_oneof![1 => Just(None), 2 => (0..24_u8).prop_map(Some)];
     let content = prop_oneof![3 => 0..3_u8, 1 => any::<u8>()];
-    let bulk = prop_oneof![5 => 0..40_u16, 2 => 3_000..16_000_u16];
+    let bulk = prop_oneof![4 => 0..40_u16, 3 => 3_000..16_000_u16];
     (what, id, 0..5_u8, content, any::<bool>(), bulk).prop_map(
         |(what, id, name, content, timed, bulk)| Said {
             what,

@@ -125,7 +125,7 @@ impl Life {
         match act {
             Act::Calls(asked) => self.calls(asked),
             Act::Seal => self.seal(),
-            Act::Compact => self.compact(),
+            Act::Compact { all } => self.compact(*all),
             Act::Retire { in_time } => self.retire(*in_time),
             Act::Pass(hours) => self.pass(Duration::from_secs(u64::from(*hours) * 3600)),
             Act::Jump(hours) => {
@@ -259,13 +259,20 @@ impl Life {
         panic!("the log cannot be opened, after {failures:?}");
     }
 
-    /// What holds at every opening: the log is one of those it may be, and a store goes on from where it stands if and
-    /// only if that is a part of it.
+    /// What holds at every opening: the log is one of those it may be.
     fn opened(&mut self) {
         let engine = self.engine();
         let read = checks::read_all(&engine, 1 << 20).expect("what was opened can be read");
         self.oracle.read(&read.events);
         self.oracle.reopen();
+        self.history.opened(&self.door.disk, &self.data, &engine);
+    }
+
+    /// The follower comes back, perhaps after a while: it may go on from where it stands if and only if what it has seen is
+    /// a part of this log.
+    fn come_back(&mut self) {
+        let engine = self.engine();
+        let read = checks::read_all(&engine, 1 << 20).expect("what is open can be read");
         let world = &self.oracle.worlds[0];
         let at = self.follower.seen.len();
         if at > 0 {
@@ -278,7 +285,7 @@ impl Life {
             let fits = engine.check(&checkpoint);
             let stored = world.stored.iter().map(|stored| stored.by);
             let is_part =
-                at <= world.stored.len() && stored.take(at).eq(self.follower.seen.iter().copied());
+                at <= read.events.len() && stored.take(at).eq(self.follower.seen.iter().copied());
             assert!(
                 fits.is_err() || is_part,
                 "a store of another history fits: {checkpoint:?}"
@@ -294,7 +301,6 @@ impl Life {
         }
         let from = Offset(self.follower.seen.len() as u64);
         self.follower.reader = Some(engine.reader(from));
-        self.history.opened(&self.door.disk, &self.data, &engine);
     }
 
     fn engine(&mut self) -> Engine {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use modelog_engine::restore::{Restore, Restored};
 use modelog_engine::{
-    Clock, Config, Engine, Foundations, LogId, Offset, ProjectionHandle, Storage, Timestamp,
+    Clock, Config, Engine, Foundations, LogId, NotYet, Offset, ProjectionHandle, Storage, Timestamp,
 };
 use modelog_parquet::cut::cut;
 use modelog_parquet::manifest::Manifest;
@@ -135,6 +135,29 @@ impl Place {
             compactor,
             runtime,
         })
+    }
+
+    /// Everything before this is in files, as these say.
+    pub(super) fn in_files(&self) -> Offset {
+        self.store.status().cold_end
+    }
+
+    /// Lets the files take in what is there; those that are full are closed.
+    pub(super) fn take_in(&self) -> Result<Offset, NotYet> {
+        let tail = self.engine.tail();
+        let errors = self.compactor.status().errors;
+        let mut left = HANG;
+        loop {
+            let step = Duration::from_millis(50);
+            let reached = self
+                .runtime
+                .block_on(self.compactor.wait_for(tail, step.min(left)));
+            left = left.saturating_sub(step);
+            // What fails is tried again for as long as it takes, which is too long here.
+            if reached.is_ok() || left.is_zero() || self.compactor.status().errors > errors {
+                return reached;
+            }
+        }
     }
 
     /// Closes all files; everything before the answer is in them.

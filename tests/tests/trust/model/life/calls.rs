@@ -112,6 +112,7 @@ impl Life {
         let waits: Vec<_> = asked.iter().map(|asked| asked.waits).collect();
         let engine = self.engine();
         let reader = self.follower.reader.take();
+        let is_back = reader.is_some();
         let mut reader = reader.filter(|reader| reader.position() == engine.tail());
         let mut following = reader.as_mut().map(|reader| Box::pin(reader.next(1 << 20)));
         if let Some(next) = &mut following {
@@ -152,7 +153,7 @@ impl Life {
         drop(following);
         // It starts over from what it has noted.
         let from = Offset(self.follower.seen.len() as u64);
-        self.follower.reader = Some(engine.reader(from));
+        self.follower.reader = is_back.then(|| engine.reader(from));
         drop(engine);
         let fired = self.door.fired();
         self.allowed.failure |= !fired.is_empty();
@@ -176,6 +177,9 @@ impl Life {
 
     pub(super) fn follow(&mut self, bytes: usize) {
         self.place();
+        if self.follower.reader.is_none() {
+            self.come_back();
+        }
         let world = &self.oracle.worlds[0];
         let Some(reader) = &mut self.follower.reader else {
             return;

@@ -1,5 +1,6 @@
 //! What is done to the log as a whole: sealing, compacting, deleting, closing, filling the disk, backing up, restoring.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use modelog_engine::backup::generations;
@@ -27,15 +28,34 @@ impl Life {
         }
     }
 
-    pub(super) fn compact(&mut self) {
+    pub(super) fn compact(&mut self, all: bool) {
         let place = self.place();
-        let flushed = place.compact();
+        let outcome = if all {
+            place.compact().map_err(Box::<dyn Error>::from)
+        } else {
+            place
+                .take_in()
+                .map(|_| place.in_files())
+                .map_err(Into::into)
+        };
         let (tail, known) = (place.engine.tail(), place.engine.cold_end());
+        let in_files = place.in_files();
         self.look_for_failures();
-        match flushed {
-            Ok(end) => assert_eq!((end, known), (tail, tail), "all of it is in files"),
+        match outcome {
+            Ok(end) => {
+                assert!(
+                    !all || end == tail,
+                    "not all of it is in files: {end} of {tail}"
+                );
+                // While files are taken in, the log is told a moment later.
+                assert!(
+                    known <= in_files,
+                    "{known} is handed over, files end at {in_files}"
+                );
+                assert!(!all || known == tail, "{known} is handed over, of {tail}");
+            }
             Err(error) => {
-                self.excuse(&error);
+                self.excuse(&*error);
                 // It tries again after a while; a new process does so at once.
                 self.allowed.failure = true;
                 self.restart();
@@ -73,7 +93,7 @@ impl Life {
     }
 
     /// A failure must have a cause.
-    fn excuse(&self, error: &dyn std::error::Error) {
+    fn excuse(&self, error: &dyn Error) {
         // After a crash what is allowed has been forgotten: the next life has not begun.
         let fallen = self.place.is_none();
         assert!(
