@@ -344,7 +344,12 @@ impl Writer {
         // Zeros under way belong to the file that is left now.
         let _ = self.ahead.zeros(true);
         self.ahead.ask_spare(self.spare_path());
-        let spare = self.ahead.take_spare().expect("a spare was asked for");
+        let mut spare = self.ahead.take_spare().expect("a spare was asked for");
+        if spare.is_err() {
+            // It may have failed long ago, when there was no space.
+            self.ahead.ask_spare(self.spare_path());
+            spare = self.ahead.take_spare().expect("a spare was asked for");
+        }
         let spare = spare.map_err(LogError::io(PREPARING, self.spare_path()))?;
         let old = &self.active;
         let (offset, position) = old.segment.end();
