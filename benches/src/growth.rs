@@ -151,12 +151,7 @@ mod tests {
     #[test]
     fn a_log_is_looked_at_as_it_grows() {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options {
-            program: "not needed".into(),
-            directory: directory.path().to_owned(),
-            quick: true,
-            full: false,
-        };
+        let options = Options::of_a_test(directory.path());
         let looks = grow(&options, 3_000, &[1, 3], &mut |_| ()).unwrap();
         assert_eq!(
             looks.iter().map(|look| look.stretches).collect::<Vec<_>>(),

@@ -225,12 +225,7 @@ mod tests {
     #[test]
     fn rows_are_measured_and_leave_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options {
-            program: "not needed".into(),
-            directory: directory.path().to_owned(),
-            quick: true,
-            full: false,
-        };
+        let options = Options::of_a_test(directory.path());
         let size = Size {
             events: 5_000,
             repetitions: 2,

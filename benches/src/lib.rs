@@ -78,6 +78,19 @@ pub struct Options {
     pub full: bool,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Rows without a server, in a directory.
+    fn of_a_test(directory: &std::path::Path) -> Self {
+        Self {
+            program: "not needed".into(),
+            directory: directory.to_owned(),
+            quick: true,
+            full: false,
+        }
+    }
+}
+
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
 struct Size {

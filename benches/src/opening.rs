@@ -246,12 +246,7 @@ mod tests {
     #[test]
     fn a_log_that_nobody_closed_opens_with_everything() {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options {
-            program: "not needed".into(),
-            directory: directory.path().to_owned(),
-            quick: true,
-            full: false,
-        };
+        let options = Options::of_a_test(directory.path());
         let killed = Killed::write(&options, 1 << 20).unwrap();
         assert!(killed.bytes >= 1 << 20 && killed.events > 0);
         assert!(killed.open(&options).unwrap() > 0.0);

@@ -126,12 +126,7 @@ mod tests {
     #[test]
     fn single_events_are_measured_with_their_size() {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options {
-            program: "not needed".into(),
-            directory: directory.path().to_owned(),
-            quick: true,
-            full: false,
-        };
+        let options = Options::of_a_test(directory.path());
         let size = Size {
             singles: 500,
             ..Size::of(true)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import resource
+import socket
 
 PATIENCE = 120
 
@@ -29,9 +30,15 @@ class Peer:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, url: str) -> "Peer":
+    async def connect(cls, url: str, receive_bytes: int | None = None) -> "Peer":
+        """Connects; with a limit to what the kernel takes for us while we do not read."""
         host, port = url.removeprefix("http://").split(":")
-        return cls(*await asyncio.wait_for(asyncio.open_connection(host, int(port)), PATIENCE))
+        own = socket.socket()
+        if receive_bytes is not None:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        own.setblocking(False)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(own, (host, int(port))), PATIENCE)
+        return cls(*await asyncio.open_connection(sock=own))
 
     def send(self, *parts: bytes) -> None:
         self.writer.write(b"".join(parts))

@@ -3,12 +3,7 @@ use super::*;
 const EVENTS: usize = 5_000;
 
 fn options(directory: &Path) -> Options {
-    Options {
-        program: "not needed".into(),
-        directory: directory.to_owned(),
-        quick: true,
-        full: false,
-    }
+    Options::of_a_test(directory)
 }
 
 fn size(events: usize) -> Size {

@@ -3,8 +3,8 @@
 use hashbrown::HashSet;
 
 use super::catalog::created_by;
-use super::frame::EncodedRows;
 use super::mentions::{Mention, TextRows, mentions};
+use super::rows::EncodedRows;
 use crate::batch::{Content, EventBatch, EventBatchBuilder, Identity, Parts, Table};
 use crate::config::{AppendOptions, OnConflict};
 use crate::error::AppendError;

@@ -16,13 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::Segment;
-use super::frame::{
-    Body, EncodedRows, HEADER_BYTES, Header, Place, Prefix, decode_body, decode_rows,
-};
+use super::frame::{Body, HEADER_BYTES, Header, Place, Prefix, decode_body};
 use super::manifest::{Contents, Epoch, Manifest, SegmentEntry};
 use super::mentions::mentions;
 use super::reader::{Want, read_segment};
 use super::retention::{self, AGES};
+use super::rows::{EncodedRows, decode_rows};
 use super::scan::{check_sealed, scan_last};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, read_header};
 use super::snapshot::{self, ADMISSION, About};

@@ -2,9 +2,8 @@
 //!
 //! Callers queue items under the lock of admission; the writer takes them, and answers through them.
 
-use super::frame::{
-    EncodedRows, FrameKind, HEADER_BYTES, Header, Prefix, SCHEMA_VERSION, body_sum,
-};
+use super::frame::{FrameKind, HEADER_BYTES, Header, Prefix, SCHEMA_VERSION, body_sum};
+use super::rows::EncodedRows;
 use super::state::Changes;
 use crate::batch::{EventBatch, EventBatchBuilder, Table};
 use crate::error::AppendError;

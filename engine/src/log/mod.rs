@@ -44,6 +44,7 @@ mod recovery;
 pub mod restore;
 mod retention;
 mod roll;
+mod rows;
 mod scan;
 mod segment;
 mod segment_reader;

@@ -28,12 +28,11 @@ use super::copy::{
     Straddling, bring, copy_prefix, is_dir, list, remove_if_there, remove_tree, sync_names,
     temporary_name, walk, write_whole,
 };
-use super::frame::{
-    Body, EncodedRows, FrameKind, HEADER_BYTES, Header, Place, Prefix, body_sum, decode_body,
-};
+use super::frame::{Body, FrameKind, HEADER_BYTES, Header, Place, Prefix, body_sum, decode_body};
 use super::item::closing;
 use super::manifest::{Contents, Epoch, Manifest, SegmentEntry};
 use super::roll::{Active, NewSegment};
+use super::rows::EncodedRows;
 use super::scan::scan_last;
 use super::segment::{self, SegmentEnd, read_header};
 use super::sources::{SourceState, Sources};

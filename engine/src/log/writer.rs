@@ -346,7 +346,7 @@ impl Writer {
         self.ahead.ask_spare(self.spare_path());
         let mut spare = self.ahead.take_spare().expect("a spare was asked for");
         if spare.is_err() {
-            // It may have failed long ago, when there was no space.
+            // It may have failed long ago, when there was no space: what counts is whether there is some now.
             self.ahead.ask_spare(self.spare_path());
             spare = self.ahead.take_spare().expect("a spare was asked for");
         }

@@ -170,22 +170,8 @@ impl Statistics {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let totals = &self.totals;
-        for number in [
-            totals.as_of_offset.0,
-            totals.models,
-            totals.versions,
-            totals.datasets,
-            totals.experiments,
-            totals.runs,
-            totals.metric_points,
-            totals.predictions,
-            totals.prediction_errors,
-            totals.feedback,
-            totals.feedback_unmatched,
-            totals.rejected,
-            self.versions.len() as u64,
-        ] {
+        let versions = self.versions.len() as u64;
+        for number in self.counts().into_iter().chain([versions]) {
             put_u64(&mut out, number);
         }
         for counted in &self.versions {
@@ -259,10 +245,10 @@ impl Statistics {
         (self.versions.len() as EntityId).max(self.window.highest_version())
     }
 
-    /// T3, so that a snapshot whose checksum is right and whose content is not cannot stop the fold later.
-    fn is_consistent(&self) -> bool {
+    /// The totals, in the order of a snapshot.
+    fn counts(&self) -> [u64; 12] {
         let totals = &self.totals;
-        let counts = [
+        [
             totals.as_of_offset.0,
             totals.models,
             totals.versions,
@@ -275,9 +261,13 @@ impl Statistics {
             totals.feedback,
             totals.feedback_unmatched,
             totals.rejected,
-        ];
+        ]
+    }
+
+    /// T3, so that a snapshot whose checksum is right and whose content is not cannot stop the fold later.
+    fn is_consistent(&self) -> bool {
         let counted = |version: EntityId| self.version(version);
-        counts.iter().all(|count| *count <= COUNT_MAX)
+        self.counts().iter().all(|count| *count <= COUNT_MAX)
             && self
                 .versions
                 .iter()
@@ -285,6 +275,6 @@ impl Statistics {
                 .all(|counted| counted.statistics.is_countable())
             && self
                 .window
-                .is_consistent(totals.feedback_unmatched, counted)
+                .is_consistent(self.totals.feedback_unmatched, counted)
     }
 }

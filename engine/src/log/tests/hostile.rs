@@ -6,11 +6,11 @@ use crate::batch::tests::one_of_each;
 use crate::batch::{EventBatch, LoggedBatch};
 use crate::event::{Event, FeedbackLogged, MetricLogged, ModelCreated, PredictionLogged};
 use crate::log::frame::{
-    Body, EncodedRows, FrameKind, HEADER_BYTES, Header, Place, Prefix, SCHEMA_VERSION, body_sum,
-    decode_body, encode_table,
+    Body, FrameKind, HEADER_BYTES, Header, Place, Prefix, SCHEMA_VERSION, body_sum, decode_body,
 };
 use crate::log::fuzzing;
 use crate::log::manifest::{Contents, Epoch, SegmentEntry, decode_slot};
+use crate::log::rows::{EncodedRows, encode_table};
 use crate::log::segment::SegmentEnd;
 use crate::log::snapshot::{self, ADMISSION, About};
 use crate::log::state::State;

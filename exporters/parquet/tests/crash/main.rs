@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
 
 #[path = "../../../../engine/tests/crash/support.rs"]
-#[allow(dead_code, reason = "the engine's own tests use the rest")]
+#[expect(dead_code, reason = "the engine's own tests use the rest")]
 mod support;
 
 mod compacting;
