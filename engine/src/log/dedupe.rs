@@ -42,6 +42,16 @@ impl Window {
         }
     }
 
+    /// How many identities it remembers.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Whether the oldest leaves when another one comes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ring.len() >= self.capacity
+    }
+
     /// What is known of an identity.
     pub(crate) fn get(&self, key: u128) -> Option<Seen> {
         let at = |serial: u64| &self.ring[(serial - self.first) as usize];
@@ -71,6 +81,23 @@ impl Window {
             .insert_unique(hash(identity.key), serial, |serial| {
                 hash(ring[(*serial - first) as usize].key)
             });
+    }
+
+    /// Remembers what a later window holds, its age included.
+    pub(crate) fn extend(&mut self, later: &Self) {
+        if let Some((_, time)) = later.marks.front() {
+            self.mark(*time);
+        }
+        for seen in later.iter() {
+            if self.get(seen.key).is_none() {
+                let identity = Identity {
+                    ord: 0,
+                    key: seen.key,
+                    content: seen.content,
+                };
+                self.insert(&identity, seen.offset);
+            }
+        }
     }
 
     /// Forgets everything at or behind an offset: it did not come to be.

@@ -16,7 +16,7 @@
 //!     header counts are refused, so that readers need not think of them.
 
 use super::bytes::{Malformed, Reader, pad_to_8, put_str, put_u16, put_u32, put_u64, put_u128};
-use super::rows::{self, EncodedRows, decode_rows};
+use super::rows::{self, EncodedRows, TableHead, decode_rows};
 use super::state::SourceState;
 use crate::batch::LoggedBatch;
 use crate::event::EntityKind;
@@ -267,11 +267,22 @@ pub(crate) fn unpacked_len(header: &Header, body: &[u8]) -> usize {
 /// Reads a body whose checksum was right.
 pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Body, Malformed> {
     let mut reader = Reader(body);
+    match decode_prefix(header, epoch, &mut reader)? {
+        Body::Rows(mut batch) if header.count > 0 => {
+            batch.tables = decode_rows(header.codec, reader.0, header.count)?;
+            Ok(Body::Rows(batch))
+        }
+        body if reader.is_zeros() => Ok(body),
+        _ => Err(Malformed),
+    }
+}
+
+/// Reads what stands ahead of the rows.
+fn decode_prefix(header: &Header, epoch: u32, reader: &mut Reader<'_>) -> Result<Body, Malformed> {
     let prefix_len = reader.u32()? as usize;
     let mut prefix = Reader(reader.take(prefix_len)?);
     let padding = (4 + prefix_len).next_multiple_of(8) - (4 + prefix_len);
-    let padded = Reader(reader.take(padding)?).is_zeros();
-    if !padded || header.count == 0 && !reader.is_zeros() {
+    if !Reader(reader.take(padding)?).is_zeros() {
         return Err(Malformed);
     }
     if header.is_state() {
@@ -298,11 +309,6 @@ pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Bo
             Err(Malformed)
         };
     }
-    let tables = if header.count == 0 {
-        Vec::new()
-    } else {
-        decode_rows(header.codec, reader.0, header.count)?
-    };
     Ok(Body::Rows(LoggedBatch {
         first_offset: header.first_offset,
         rows: header.count,
@@ -310,8 +316,36 @@ pub(crate) fn decode_body(header: &Header, epoch: u32, body: &[u8]) -> Result<Bo
         epoch,
         names,
         origins,
-        tables,
+        tables: Vec::new(),
     }))
+}
+
+/// What the first bytes of a body tell of its rows.
+#[derive(Debug)]
+pub(crate) struct Outline {
+    /// The batch without its tables.
+    pub(crate) batch: LoggedBatch,
+    /// The table that holds all rows, if they say so themselves.
+    pub(crate) table: Option<TableHead>,
+}
+
+impl Outline {
+    /// What must be there of a body for its outline to be told, as its first four bytes or more have it.
+    pub(crate) fn bytes(start: &[u8]) -> Result<usize, Malformed> {
+        let prefix_len = Reader(start).u32()? as usize;
+        Ok((4 + prefix_len).next_multiple_of(8) + TableHead::BYTES)
+    }
+
+    /// Reads the outline of a frame with events, from the whole body or its first [`bytes`](Self::bytes).
+    pub(crate) fn read(header: &Header, epoch: u32, start: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader(start);
+        let Body::Rows(batch) = decode_prefix(header, epoch, &mut reader)? else {
+            return Err(Malformed);
+        };
+        let table =
+            rows::first_table(header.codec, reader.0).filter(|table| table.rows == header.count);
+        Ok(Self { batch, table })
+    }
 }
 
 const SOURCE_CALL: u8 = 0;

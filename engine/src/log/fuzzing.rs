@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::Segment;
-use super::frame::{Body, HEADER_BYTES, Header, Place, Prefix, decode_body};
+use super::frame::{Body, HEADER_BYTES, Header, Outline, Place, Prefix, decode_body};
 use super::manifest::{Contents, Epoch, Manifest, SegmentEntry};
 use super::mentions::mentions;
-use super::reader::{Want, read_segment};
+use super::reader::read_segment;
 use super::retention::{self, AGES};
 use super::rows::{EncodedRows, decode_rows};
 use super::scan::{check_sealed, scan_last};
@@ -88,8 +88,32 @@ impl Frame<'_> {
                     let again = again.expect("Z1: what was accepted is read again");
                     let same = EncodedRows::new(&again);
                     assert_eq!((same.codec, same.bytes), (rows.codec, rows.bytes), "Z1");
+                    self.check_outline(batch, body);
                 }
                 check_batch(batch);
+            }
+        }
+    }
+
+    /// What is told without unpacking is what is found when that is done.
+    fn check_outline(&self, batch: &LoggedBatch, body: &[u8]) {
+        let len = Outline::bytes(body).expect("Z2: a body says how long its prefix is");
+        let start = &body[..len.min(body.len())];
+        let outline = Outline::read(&self.header, batch.epoch, start);
+        let outline = outline.expect("Z2: the prefix was read before");
+        assert_eq!(
+            (&outline.batch.origins, &outline.batch.names),
+            (&batch.origins, &batch.names),
+            "Z2: the prefix"
+        );
+        if let Some(head) = outline.table {
+            let [table] = batch.tables.as_slice() else {
+                panic!("Z2: one table has all rows");
+            };
+            assert_eq!((head.kind, head.rows), (table.kind(), batch.rows), "Z2");
+            let columns = table.columns().iter().enumerate();
+            for (number, column) in columns {
+                assert_eq!(head.has(number), column.is_some(), "Z2: column {number}");
             }
         }
     }
@@ -246,7 +270,6 @@ impl Scanned<'_> {
                 position,
                 from,
                 limit_bytes,
-                Want::Events,
             ))?;
             assert!(read.position > position, "Z3: reading goes on");
             position = read.position;

@@ -31,6 +31,7 @@ mod catalog;
 pub(crate) mod copy;
 mod counts;
 mod dedupe;
+mod fold;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

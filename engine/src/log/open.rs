@@ -33,11 +33,11 @@ use super::ahead::Ahead;
 use super::append_clock::AppendClock;
 use super::copy::sync_names;
 use super::counts::space_wanted;
+use super::fold::Fold;
 use super::manifest::{Contents, Epoch, Manifest};
-use super::reader::{Want, read_segment};
 use super::roll::Active;
 use super::scan::{LastSegment, check_sealed, scan_last, segment_files};
-use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentEnd};
+use super::segment::{self, SegmentEnd};
 use super::snapshot::{self, ADMISSION, About};
 use super::state::State;
 use super::writer::Writer;
@@ -204,23 +204,24 @@ impl Opening {
         });
         let snapshot = snapshot?;
         let snapshot_at = snapshot.as_ref().map(|state| state.next);
-        let mut state = snapshot.unwrap_or_else(|| State::new(window));
-        self.fold_until(&mut state, &sealed, first)?;
+        let mut fold = Fold::new(snapshot.unwrap_or_else(|| State::new(window)), tail);
+        self.fold_until(&mut fold, &sealed, first)?;
         let mut segments = sealed;
         let (active, clock) = match last {
             Last::New => (
-                self.begin(&state, SegmentEnd::default(), Timestamp::MIN, None)?,
+                self.begin(&fold.state, SegmentEnd::default(), Timestamp::MIN, None)?,
                 Timestamp::MIN,
             ),
             Last::Cold(end) => {
                 let clock = self.last_cold_time(end.offset)?;
-                (self.begin(&state, end, clock, None)?, clock)
+                (self.begin(&fold.state, end, clock, None)?, clock)
             }
             Last::Found { file, path, found } => {
-                self.take_over(&mut state, &mut segments, (file, path, found), snapshot_at)?
+                self.take_over(&mut fold, &mut segments, (file, path, found), snapshot_at)?
             }
         };
         segments.push(Arc::clone(&active.segment));
+        let state = fold.finish(|fold| self.fold_until(fold, &segments, tail))?;
         let changed = snapshot_at != Some(state.next);
         self.start(lock, state, segments, active, clock, changed)
     }
@@ -294,23 +295,23 @@ impl Opening {
     /// there are none.
     fn fold_until(
         &self,
-        state: &mut State,
-        sealed: &[Arc<Segment>],
+        fold: &mut Fold,
+        segments: &[Arc<Segment>],
         end: Offset,
     ) -> Result<(), LogError> {
-        while state.next < end {
-            let next = state.next;
+        while fold.state.next < end {
+            let next = fold.state.next;
             let held =
                 |segment: &&Arc<Segment>| segment.first_offset <= next && next < segment.end().0;
-            match sealed.iter().find(held) {
+            match segments.iter().find(held) {
                 Some(segment) => {
                     let file = self.open_file(&segment.path)?;
-                    fold_segment(state, self.manifest.contents.log, segment, &*file)?;
+                    fold.segment(self.manifest.contents.log, segment, &*file, false)?;
                 }
                 None => {
-                    let later = sealed.iter().map(|segment| segment.first_offset);
+                    let later = segments.iter().map(|segment| segment.first_offset);
                     let next = later.filter(|first| *first > next).min();
-                    self.fold_cold(state, next.map_or(end, |next| next.min(end)))?;
+                    self.fold_cold(fold, next.map_or(end, |next| next.min(end)))?;
                 }
             }
         }
@@ -319,8 +320,8 @@ impl Opening {
 
     /// Folds the next piece of the cold tier, up to where a segment begins: what that says of calls without events the cold
     /// tier does not know.
-    fn fold_cold(&self, state: &mut State, end: Offset) -> Result<(), LogError> {
-        let first = state.next;
+    fn fold_cold(&self, fold: &mut Fold, end: Offset) -> Result<(), LogError> {
+        let first = fold.state.next;
         let missing = LogError::Missing { first, end };
         let cold = self
             .parts
@@ -332,9 +333,9 @@ impl Opening {
             if batch.first_offset >= end {
                 break;
             }
-            if batch.end() > state.next && !state.fold(&batch) {
+            if batch.end() > fold.state.next && !fold.batch(&batch) {
                 return Err(LogError::Missing {
-                    first: state.next,
+                    first: fold.state.next,
                     end: batch.end(),
                 });
             }
@@ -420,41 +421,4 @@ impl Opening {
             lock: Mutex::new(Some(lock)),
         })
     }
-}
-
-/// Folds what a segment holds beyond the state, calls without events and the sources it began with included.
-pub(super) fn fold_segment(
-    state: &mut State,
-    log: LogId,
-    segment: &Segment,
-    file: &dyn StorageFile,
-) -> Result<(), LogError> {
-    let mut position = SEGMENT_HEADER_BYTES as u64;
-    let end = segment.end();
-    while position < end.1 {
-        let read = read_segment(
-            segment,
-            log,
-            file,
-            position,
-            state.next,
-            FOLD_BYTES,
-            Want::Everything,
-        )?;
-        position = read.position;
-        if let Some(sources) = read.sources {
-            state.fold_sources(segment.first_offset, sources);
-        }
-        for batch in read.batches {
-            if !state.fold(&batch) {
-                return Err(LogError::Corrupt {
-                    path: segment.path.clone(),
-                    position,
-                    offset: batch.first_offset,
-                    reason: "its names contradict those given before".into(),
-                });
-            }
-        }
-    }
-    Ok(())
 }

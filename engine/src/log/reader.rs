@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::frame::{Body, Header, decode_body, unpacked_len};
 use super::segment::{FrameScan, SEGMENT_HEADER_BYTES};
-use super::state::SourceState;
 use super::{Segment, Shared, Tail, lock};
 use crate::batch::LoggedBatch;
 use crate::error::LogError;
@@ -130,7 +129,6 @@ impl LogReader {
                 start,
                 self.position,
                 limit_bytes,
-                Want::Events,
             )?;
             self.place = Some((Arc::clone(&segment), read.position));
             if read.batches.is_empty() {
@@ -179,26 +177,14 @@ impl LogReader {
     }
 }
 
-/// Which frames of a segment are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// Those with events.
-    Events,
-    /// Those that move a source too, events or not; state frames.
-    Everything,
-}
-
 /// What a piece of a segment holds.
 pub(super) struct Read {
     pub(super) batches: Vec<LoggedBatch>,
-    /// Where sources stood when the segment began, if its first frame was read.
-    pub(super) sources: Option<Vec<SourceState>>,
     /// Where to go on.
     pub(super) position: u64,
 }
 
-/// Reads batches that end behind `from`, starting at a frame's position; frames before are skipped unread. With
-/// [`Want::Everything`], batches without events come from `from` on.
+/// Reads batches with events that end behind `from`, starting at a frame's position; other frames are skipped unread.
 pub(super) fn read_segment(
     segment: &Segment,
     log: LogId,
@@ -206,14 +192,8 @@ pub(super) fn read_segment(
     position: u64,
     from: Offset,
     limit_bytes: usize,
-    want: Want,
 ) -> Result<Read, LogError> {
-    let mut sources = None;
-    let wanted = |header: &Header| match want {
-        Want::Events => header.count > 0 && header.end() > from,
-        Want::Everything if header.count > 0 => header.end() > from,
-        Want::Everything => header.end() >= from && !header.is_closing(),
-    };
+    let wanted = |header: &Header| header.count > 0 && header.end() > from;
     let (end_offset, end) = segment.end();
     let mut scan = FrameScan::new(file, &segment.path, (log, segment.number), position, end);
     let mut batches = Vec::new();
@@ -230,7 +210,7 @@ pub(super) fn read_segment(
                 reached = header.end();
                 scan.skip(&header);
                 // Nothing but empty frames may follow the last event.
-                if want == Want::Events && header.end() == end_offset && from >= end_offset {
+                if header.end() == end_offset && from >= end_offset {
                     scan.position = end;
                 }
                 continue;
@@ -245,8 +225,7 @@ pub(super) fn read_segment(
         reached = frame.header.end();
         match decode_body(&frame.header, segment.epoch, frame.body) {
             Ok(Body::Rows(batch)) => batches.push(batch),
-            Ok(Body::State(found)) => sources = Some(found),
-            Ok(Body::Closing) => {}
+            Ok(Body::State(_) | Body::Closing) => {}
             Err(_) => {
                 return Err(damaged(
                     "a frame's body cannot be read, though its checksum is right",
@@ -256,7 +235,6 @@ pub(super) fn read_segment(
     }
     Ok(Read {
         batches,
-        sources,
         position: scan.position,
     })
 }

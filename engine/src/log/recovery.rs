@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Segment;
+use super::fold::Fold;
 use super::frame::{BLOCK_BYTES, FrameKind, Header, Place, Prefix, SCHEMA_VERSION, body_sum};
 use super::manifest::Epoch;
-use super::open::{Opening, fold_segment};
+use super::open::Opening;
 use super::roll::{Active, NewSegment};
 use super::scan::{LastSegment, segment_files};
 use super::segment::{self, FrameScan, SegmentEnd};
@@ -21,7 +22,7 @@ impl Opening {
     /// Goes on in the last segment if it was closed in order, else recovers into a new one.
     pub(super) fn take_over(
         &mut self,
-        state: &mut State,
+        fold: &mut Fold,
         segments: &mut Vec<Arc<Segment>>,
         (file, path, found): (Arc<dyn StorageFile>, PathBuf, LastSegment),
         snapshot_at: Option<Offset>,
@@ -49,7 +50,7 @@ impl Opening {
             let segment = segment(found.sound);
             // The snapshot of a closing is the last word, on calls without events too.
             if snapshot_at != Some(found.sound.offset) {
-                fold_segment(state, log, &segment, &*file)?;
+                fold.segment(log, &segment, &*file, true)?;
             }
             self.reopen_last()?;
             let active = Active {
@@ -62,8 +63,8 @@ impl Opening {
             return Ok((active, found.append_time));
         }
         let proven = segment(found.proven);
-        if found.proven.offset >= state.next {
-            fold_segment(state, log, &proven, &*file)?;
+        if found.proven.offset >= fold.state.next {
+            fold.segment(log, &proven, &*file, true)?;
         }
         if !nothing_cut {
             self.quarantine_bytes(&*file, &path, found.sound.position, found.torn_end)?;
@@ -79,13 +80,13 @@ impl Opening {
             found,
         };
         let active = self.begin(
-            state,
+            &fold.state,
             found.proven,
             found.append_time,
             Some((unproven, epoch)),
         )?;
-        if found.sound.offset >= state.next {
-            fold_segment(state, log, &active.segment, &*active.file)?;
+        if found.sound.offset >= fold.state.next {
+            fold.segment(log, &active.segment, &*active.file, false)?;
         }
         file.set_len(found.proven.position)
             .map_err(LogError::io("cutting", &path))?;

@@ -15,6 +15,7 @@ use super::bytes::{Malformed, Reader, pad_to_8, put_u32, put_u64};
 use crate::batch::Table;
 use crate::event::schema::FieldType;
 use crate::event::{Kind, schema};
+pub(super) use crate::packing::TableHead;
 use crate::packing::{self, RATIO_MAX};
 
 const CODEC_PLAIN: u8 = 0;
@@ -99,6 +100,11 @@ pub(super) fn stated_len(codec: u8, rows: &[u8]) -> Option<usize> {
         CODEC_LZ4 | CODEC_PACKED => Some(Reader(rows).u32().ok()? as usize),
         _ => None,
     }
+}
+
+/// The head of the first table, where rows tell it without being unpacked: packed ones do.
+pub(super) fn first_table(codec: u8, rows: &[u8]) -> Option<TableHead> {
+    (codec == CODEC_PACKED).then(|| packing::first_table(rows).ok())?
 }
 
 /// A table: kind, mask of the columns that are there, rows, lengths; then an Arrow IPC record batch message without

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::bytes::{Malformed, Reader, put_u32, put_u64};
-use super::frame::{HEADER_BYTES, Header, Place};
+use super::frame::{HEADER_BYTES, Header, Outline, Place};
 use crate::error::LogError;
 use crate::storage::{StorageFile, read_exact};
 use crate::{LogId, Offset};
@@ -117,6 +117,8 @@ pub(crate) struct FrameScan<'a> {
     buffer: Vec<u8>,
     /// File position of the buffer's first byte.
     buffer_at: u64,
+    /// How much is read at once.
+    ahead: usize,
 }
 
 /// A frame whose checksums are right.
@@ -128,8 +130,10 @@ pub(crate) struct Frame<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// How much is read at once.
+/// How much is read at once of frames that are wanted whole.
 const READ_BYTES: usize = 1 << 20;
+/// How much of a frame that is perhaps skipped.
+const SKIP_BYTES: usize = 16 << 10;
 
 impl<'a> FrameScan<'a> {
     pub(crate) fn new(
@@ -148,6 +152,7 @@ impl<'a> FrameScan<'a> {
             end,
             buffer: Vec::new(),
             buffer_at: position,
+            ahead: READ_BYTES,
         }
     }
 
@@ -161,7 +166,8 @@ impl<'a> FrameScan<'a> {
         if position + frame_bytes > self.end {
             return Ok(None);
         }
-        self.load(position, frame_bytes as usize)?;
+        self.ahead = READ_BYTES;
+        self.load(position, frame_bytes as usize, self.ahead)?;
         let at = (position - self.buffer_at) as usize;
         let body = &self.buffer[at + HEADER_BYTES..at + frame_bytes as usize];
         if !header.matches(body) {
@@ -181,7 +187,7 @@ impl<'a> FrameScan<'a> {
         if self.position + HEADER_BYTES as u64 > self.end {
             return Ok(None);
         }
-        self.load(self.position, HEADER_BYTES)?;
+        self.load(self.position, HEADER_BYTES, self.ahead)?;
         let at = (self.position - self.buffer_at) as usize;
         let bytes = self.buffer[at..]
             .first_chunk()
@@ -194,9 +200,34 @@ impl<'a> FrameScan<'a> {
         Ok(Header::decode(bytes, place))
     }
 
-    /// Skips a frame whose header was looked at.
+    /// What the frame at the position says ahead of its rows, its header having been looked at. The checksum of the body
+    /// is not.
+    pub(crate) fn outline(
+        &mut self,
+        header: &Header,
+        epoch: u32,
+    ) -> Result<Result<Outline, Malformed>, LogError> {
+        if self.position + header.frame_bytes() > self.end {
+            return Ok(Err(Malformed));
+        }
+        let mut len = size_of::<u32>();
+        loop {
+            let there = len.min(header.body_len as usize);
+            self.load(self.position, HEADER_BYTES + there, self.ahead)?;
+            let at = (self.position - self.buffer_at) as usize + HEADER_BYTES;
+            let start = &self.buffer[at..at + there];
+            match Outline::bytes(start) {
+                Ok(wanted) if wanted > len => len = wanted,
+                Ok(_) => return Ok(Outline::read(header, epoch, start)),
+                Err(malformed) => return Ok(Err(malformed)),
+            }
+        }
+    }
+
+    /// Skips a frame whose header was looked at. The next one may be skipped too, so little is read until one is not.
     pub(crate) fn skip(&mut self, header: &Header) {
         self.position += header.frame_bytes();
+        self.ahead = SKIP_BYTES;
     }
 
     /// Looks for sound frames at every place behind damage: the highest `durable_end` that one of them states.
@@ -219,15 +250,13 @@ impl<'a> FrameScan<'a> {
         Ok(highest)
     }
 
-    fn load(&mut self, position: u64, len: usize) -> Result<(), LogError> {
+    /// Sees to it that `len` bytes at a position are in the buffer, where something is read with `ahead` of them.
+    fn load(&mut self, position: u64, len: usize, ahead: usize) -> Result<(), LogError> {
         let loaded = self.buffer_at + self.buffer.len() as u64;
         if position >= self.buffer_at && position + len as u64 <= loaded {
             return Ok(());
         }
-        let wanted = len
-            .max(READ_BYTES)
-            .min((self.end - position) as usize)
-            .max(len);
+        let wanted = len.max(ahead).min((self.end - position) as usize).max(len);
         self.buffer.resize(wanted, 0);
         self.buffer_at = position;
         read_exact(self.file, &mut self.buffer, position)

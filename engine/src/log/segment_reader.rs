@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Segment;
 use super::manifest::Manifest;
-use super::reader::{Want, read_segment};
+use super::reader::read_segment;
 use super::scan::scan_last;
 use super::segment::{self, FrameScan, SEGMENT_HEADER_BYTES, read_header};
 use crate::batch::LoggedBatch;
@@ -174,7 +174,6 @@ impl SegmentReader {
                     self.place,
                     self.next,
                     limit_bytes,
-                    Want::Events,
                 )?;
                 self.place = read.position;
                 if let Some(last) = read.batches.last() {

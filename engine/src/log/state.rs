@@ -122,24 +122,21 @@ impl State {
 
     /// Takes in a batch read from the log. Answers `false` if its names contradict those known, which damage alone can
     /// cause.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn fold(&mut self, batch: &LoggedBatch) -> bool {
+        let sound = self.fold_rest(batch);
+        if sound {
+            self.remember(batch);
+        }
+        sound
+    }
+
+    /// Takes in a batch read from the log, save the identities of its events. Answers `false` if its names contradict those
+    /// known, which damage alone can cause.
+    pub(crate) fn fold_rest(&mut self, batch: &LoggedBatch) -> bool {
         for named in &batch.names {
             if !self.names.insert(named) {
                 return false;
-            }
-        }
-        let mut identities: Vec<_> = batch
-            .tables
-            .iter()
-            .flat_map(|table| table.identities(Some(batch.append_time)))
-            .collect();
-        identities.sort_by_key(|identity| identity.ord);
-        self.window.mark(batch.append_time);
-        for identity in identities {
-            // An identity that left the window may have been used again.
-            if self.window.get(identity.key).is_none() {
-                self.window
-                    .insert(&identity, batch.first_offset.advance(identity.ord.into()));
             }
         }
         self.merge_created(&batch.tables);
@@ -155,6 +152,24 @@ impl State {
                 .all(|mention| self.knows(mention))
         );
         true
+    }
+
+    /// Takes in the identities of a batch read from the log.
+    pub(crate) fn remember(&mut self, batch: &LoggedBatch) {
+        let mut identities: Vec<_> = batch
+            .tables
+            .iter()
+            .flat_map(|table| table.identities(Some(batch.append_time)))
+            .collect();
+        identities.sort_by_key(|identity| identity.ord);
+        self.window.mark(batch.append_time);
+        for identity in identities {
+            // An identity that left the window may have been used again.
+            if self.window.get(identity.key).is_none() {
+                self.window
+                    .insert(&identity, batch.first_offset.advance(identity.ord.into()));
+            }
+        }
     }
 
     pub(super) fn knows(&self, mention: &Mention) -> bool {

@@ -3,6 +3,7 @@
 mod backlog;
 mod backup;
 mod cold;
+mod fold;
 mod golden;
 mod hostile;
 mod lessons;

@@ -70,13 +70,12 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<Table>, Malformed> {
     // A table has a kind, a count of rows and columns; less can only be padding.
     while reader.0.len() >= 13 {
         let mut table = reader;
-        let kind = Kind::from_number(table.u8()?).ok_or(Malformed)?;
-        let rows = table.u32()? as usize;
-        if rows == 0 {
+        let head = TableHead::read(&mut table)?;
+        if head.rows == 0 {
             break;
         }
         reader = table;
-        tables.push(unpack_table(kind, rows, &mut reader, &mut room)?);
+        tables.push(unpack_table(head, &mut reader, &mut room)?);
     }
     // What is stated is what there is, and behind it only padding.
     if room.0 == 0 && reader.0.iter().all(|byte| *byte == 0) {
@@ -84,6 +83,41 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<Table>, Malformed> {
     } else {
         Err(Malformed)
     }
+}
+
+/// What a table says before its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableHead {
+    pub(crate) kind: Kind,
+    /// How many there are; 0 of what can only be padding.
+    pub(crate) rows: u32,
+    /// A bit for each column that is there.
+    columns: u64,
+}
+
+impl TableHead {
+    /// What [`first_table`] needs of the packed bytes.
+    pub(crate) const BYTES: usize = 4 + 1 + 4 + 8;
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            kind: Kind::from_number(reader.u8()?).ok_or(Malformed)?,
+            rows: reader.u32()?,
+            columns: reader.u64()?,
+        })
+    }
+
+    /// Whether a column is there.
+    pub(crate) fn has(&self, column: usize) -> bool {
+        self.columns & (1 << column) != 0
+    }
+}
+
+/// The head of the first table, without unpacking it.
+pub(crate) fn first_table(bytes: &[u8]) -> Result<TableHead, Malformed> {
+    let mut reader = Reader(bytes);
+    reader.u32()?;
+    TableHead::read(&mut reader)
 }
 
 /// Memory that may still be taken.
@@ -190,23 +224,22 @@ fn spread<T: Copy + Default>(dense: Vec<T>, nulls: Option<&NullBuffer>) -> Vec<T
 }
 
 fn unpack_table(
-    kind: Kind,
-    rows: usize,
+    head: TableHead,
     reader: &mut Reader<'_>,
     room: &mut Room,
 ) -> Result<Table, Malformed> {
-    let mask = reader.u64()?;
+    let (kind, rows) = (head.kind, head.rows as usize);
     // Every kind has a field that must be there, so no table is without columns.
-    if mask == 0 || mask >> schema::column_count(kind) != 0 {
+    if head.columns == 0 || head.columns >> schema::column_count(kind) != 0 {
         return Err(Malformed);
     }
     let mut columns = Vec::with_capacity(schema::column_count(kind));
     for number in 0..schema::column_count(kind) {
-        columns.push(if mask & (1 << number) == 0 {
-            None
-        } else {
+        columns.push(if head.has(number) {
             let ty = schema::field(kind, number).ty;
             Some(unpack_column(ty, rows, reader, room)?)
+        } else {
+            None
         });
     }
     Ok(Table::trusted(kind, rows, columns))
