@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Offset;
 use crate::error::{LogError, chain};
@@ -18,6 +19,10 @@ pub(crate) const STATISTICS: Sort = Sort {
 };
 /// How much is folded at a time, in bytes of the log.
 const FOLD_BYTES: usize = 4 << 20;
+/// Fewer events than this are few: more are let gather.
+const FEW_EVENTS: u64 = 1_000;
+/// For how long. Waking this thread for each group that a few callers make would take from them more than folding it does.
+const GATHER: Duration = Duration::from_millis(1);
 /// How many events lie between snapshots.
 const SNAPSHOT_EVENTS: u64 = 5_000_000;
 
@@ -174,12 +179,20 @@ impl Fold {
         let ended = loop {
             match threads::block_on(reader.next(FOLD_BYTES)) {
                 Ok(batches) => {
+                    let few = batches
+                        .iter()
+                        .map(|batch| u64::from(batch.rows))
+                        .sum::<u64>()
+                        < FEW_EVENTS;
                     let at = self.statistics.apply(&batches, &self.log.names);
                     self.statistics
                         .reached
                         .send_modify(|reached| reached.0 = at);
                     if at.since(self.snapshot_at) >= SNAPSHOT_EVENTS {
                         self.snapshot();
+                    }
+                    if few {
+                        threads::pause(GATHER);
                     }
                 }
                 Err(error) => break error,

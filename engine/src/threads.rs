@@ -37,6 +37,11 @@ pub(crate) fn spawn_task(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
+/// Holds this thread for some time.
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Lets time pass.
 pub(crate) async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;

@@ -10,7 +10,7 @@ use modelog_engine::batch::{EventBatchBuilder, RowWriter};
 use modelog_engine::event::{FieldError, FieldProblem, Kind, json_type, schema};
 
 use crate::error::{Code, Fault, Faulty, shown};
-use crate::fields::{FieldOrder, Form, Meaning, Place};
+use crate::fields::{FieldOrder, FieldOrders, Form, Meaning, Place};
 use crate::options::Options;
 use crate::scan::{Scanner, Str};
 use crate::unknown::Unknown;
@@ -51,7 +51,7 @@ pub(crate) struct EventReader<'o> {
     kind: Option<Kind>,
     /// How that kind was spelled last.
     spelling: String,
-    orders: [Option<Box<FieldOrder>>; Kind::ALL.len()],
+    orders: FieldOrders,
     values: ValueWriter<'o>,
     pub(crate) unknown: Unknown,
     pub(crate) unknown_fields: BTreeMap<String, u64>,
@@ -87,7 +87,7 @@ impl<'o> EventReader<'o> {
             options,
             kind: None,
             spelling: String::new(),
-            orders: Default::default(),
+            orders: FieldOrders::of_this_thread(),
             values: ValueWriter {
                 limits: &options.limits,
                 scratch: String::new(),
@@ -113,8 +113,7 @@ impl<'o> EventReader<'o> {
         };
         loop {
             self.unknown.truncate(outside);
-            let order = self.orders[usize::from(kind.number())].take();
-            let mut order = order.unwrap_or_else(|| Box::new(FieldOrder::new(kind)));
+            let mut order = self.orders.take(kind);
             let reading = Reading {
                 scan: Scanner::new(spot.text, spot.start, &self.options.limits),
                 row: builder.row(kind),
@@ -127,7 +126,7 @@ impl<'o> EventReader<'o> {
                 extra: None,
             };
             let outcome = self.read(reading, &mut order);
-            self.orders[usize::from(kind.number())] = Some(order);
+            self.orders.put_back(order);
             match outcome {
                 Ok(Outcome::Read(end)) => return Ok(end),
                 Ok(Outcome::Other(other)) => (kind, certain) = (other, true),

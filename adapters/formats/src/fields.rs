@@ -4,6 +4,8 @@
 //! which one came after it, and compares that name first; only where the expectation fails is the name looked up.
 //! Remembering successors, not places, lets optional fields come and go at the price of one look-up each.
 
+use std::cell::Cell;
+
 use modelog_engine::event::Kind;
 use modelog_engine::event::schema::{self, FieldType};
 
@@ -160,6 +162,43 @@ impl FieldOrder {
         let known = (found.meaning, found.place);
         self.next[usize::from(after.0)] = Some(found);
         known
+    }
+}
+
+/// The orders of all kinds. Each thread keeps what it learned from one body to the next: most bodies are small, and come
+/// from few producers.
+#[derive(Debug)]
+pub(crate) struct FieldOrders(Learned);
+
+type Learned = [Option<Box<FieldOrder>>; Kind::ALL.len()];
+
+thread_local! {
+    static LEARNED: Cell<Learned> = Cell::default();
+}
+
+impl FieldOrders {
+    /// What this thread has learned; nothing while another reader on it has that.
+    pub(crate) fn of_this_thread() -> Self {
+        Self(LEARNED.take())
+    }
+
+    /// Takes out the order of a kind; it is to be put back.
+    pub(crate) fn take(&mut self, kind: Kind) -> Box<FieldOrder> {
+        let order = self.0[usize::from(kind.number())].take();
+        order.unwrap_or_else(|| Box::new(FieldOrder::new(kind)))
+    }
+
+    pub(crate) fn put_back(&mut self, order: Box<FieldOrder>) {
+        let number = usize::from(order.kind.number());
+        self.0[number] = Some(order);
+    }
+}
+
+impl Drop for FieldOrders {
+    fn drop(&mut self) {
+        let learned = std::mem::take(&mut self.0);
+        // A thread that ends has no use for it.
+        let _ = LEARNED.try_with(|kept| kept.set(learned));
     }
 }
 

@@ -49,6 +49,11 @@ pub(crate) fn spawn_task(task: impl Future<Output = ()> + Send + 'static) {
     drop(shuttle::future::spawn(task));
 }
 
+/// Holds this thread for some simulated time.
+pub(crate) fn pause(time: Duration) {
+    block_on(sleep(time));
+}
+
 /// Lets simulated time pass.
 pub async fn sleep(time: Duration) {
     time::Sleep::until(time::now() + time).await;

@@ -258,14 +258,15 @@ impl Call {
 
     /// How many of the events are records of rejected ones.
     pub(super) fn rejected(&self) -> u32 {
-        let count = |tallies: Vec<Tally>| {
-            tallies
-                .iter()
-                .filter(|tally| tally.kind == Kind::EventRejected)
-                .map(|tally| tally.rows as u32)
-                .sum()
+        let kind = Kind::EventRejected;
+        let rows: usize = match &self.rows {
+            Rows::Joined(builder) => builder.rows_of(kind),
+            Rows::Encoded { tables, .. } => {
+                let found = tables.iter().filter(|table| table.kind() == kind);
+                found.map(Table::rows).sum()
+            }
         };
-        count(self.tallies(Timestamp::MIN))
+        rows as u32
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which entities a batch names: found by the caller's thread, so that admission looks each name up once.
 
-use hashbrown::HashSet;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::Timestamp;
 use crate::batch::Table;
@@ -163,37 +165,41 @@ pub(crate) fn mentions<'a, R: TextRows + 'a>(
 #[derive(Default)]
 struct Found {
     mentions: Vec<Mention>,
-    seen: HashSet<Mention>,
+    /// Places in `mentions`, by what stands there.
+    places: HashTable<usize>,
+    hasher: DefaultHashBuilder,
 }
 
-/// A mention that borrows its names, to look for it before anything is copied. It is hashed as one that owns them.
-#[derive(Hash)]
-struct Borrowed<'a> {
-    kind: EntityKind,
-    parent: Option<&'a str>,
-    name: &'a str,
-}
-
-impl hashbrown::Equivalent<Mention> for Borrowed<'_> {
-    fn equivalent(&self, mention: &Mention) -> bool {
-        self.kind == mention.kind
-            && self.parent == mention.parent.as_deref()
-            && self.name == mention.name
+impl Mention {
+    /// What is compared, and hashed.
+    fn key(&self) -> (EntityKind, Option<&str>, &str) {
+        (self.kind, self.parent.as_deref(), &self.name)
     }
 }
 
 impl Found {
     fn add(&mut self, kind: EntityKind, parent: Option<&str>, name: &str) {
-        if self.seen.contains(&Borrowed { kind, parent, name }) {
+        let Self {
+            mentions,
+            places,
+            hasher,
+        } = self;
+        let key = (kind, parent, name);
+        let hash = hasher.hash_one(key);
+        if places
+            .find(hash, |place| mentions[*place].key() == key)
+            .is_some()
+        {
             return;
         }
-        let mention = Mention {
+        places.insert_unique(hash, mentions.len(), |place| {
+            hasher.hash_one(mentions[*place].key())
+        });
+        mentions.push(Mention {
             kind,
             parent: parent.map(str::to_owned),
             name: name.to_owned(),
-        };
-        self.seen.insert(mention.clone());
-        self.mentions.push(mention);
+        });
     }
 
     fn column(&mut self, table: &impl TextRows, kind: EntityKind, column: usize) {
@@ -244,6 +250,8 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use hashbrown::HashSet;
+
     use super::*;
     use crate::batch::EventBatch;
     use crate::event::{Event, PredictionLogged};

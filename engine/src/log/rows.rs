@@ -24,11 +24,10 @@ const CODEC_PACKED: u8 = 2;
 /// Below this, compressing does not pay.
 const COMPRESS_FROM: usize = 256;
 
-/// Rows as they stand in a frame: encoded, perhaps compressed, padded and checksummed.
+/// Rows as they stand in a frame: encoded, perhaps compressed, and padded.
 #[derive(Debug)]
 pub(crate) struct EncodedRows {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) crc: u32,
     pub(crate) codec: u8,
 }
 
@@ -40,8 +39,7 @@ impl EncodedRows {
             None => Self::arrow(tables),
         };
         pad_to_8(&mut bytes);
-        let crc = crc32c::crc32c(&bytes);
-        Self { bytes, crc, codec }
+        Self { bytes, codec }
     }
 
     /// As Arrow's messages, which hold whatever there may be.
@@ -55,9 +53,7 @@ impl EncodedRows {
 
     /// Appends zeros, a multiple of 8, which readers skip.
     pub(crate) fn pad(&mut self, zeros: usize) {
-        let end = self.bytes.len();
-        self.bytes.resize(end + zeros, 0);
-        self.crc = crc32c::crc32c_append(self.crc, &self.bytes[end..]);
+        self.bytes.resize(self.bytes.len() + zeros, 0);
     }
 }
 
