@@ -95,8 +95,8 @@ def ndjson(*events: dict) -> str:
 
 def caught_up(server: Server) -> None:
     """Waits until SQLite has everything that is in the log now."""
-    (sqlite,) = [store for store in server.json("/v1/projections")["items"] if store["name"] == "sqlite"]
-    end = sqlite["offset"] + sqlite["lag_events"]
+    (sql,) = [store for store in server.json("/v1/projections")["items"] if store["name"] == "sql"]
+    end = sql["offset"] + sql["lag_events"]
     answer = server.get("/v1/models", params={"at_least": end})
     assert answer.status_code == 200, answer.text
 
