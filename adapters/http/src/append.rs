@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use modelog_engine::batch::EventBatch;
 use modelog_engine::origin::Origin;
 use modelog_engine::{AppendError, AppendOptions, Appended, Engine};
 use modelog_formats::{Decoded, Limits, Options};
@@ -41,16 +42,17 @@ pub(crate) struct Done<T> {
     pub(crate) kept: T,
 }
 
-type Pending = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>;
-
-/// An append that was started.
-struct Started<T> {
-    append: Append,
+/// A call whose body was decoded.
+struct Ready<T> {
+    batch: EventBatch,
     unknown_fields: BTreeMap<String, u64>,
     kept: T,
 }
 
-enum Append {
+type Pending = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>;
+
+/// An append that was started.
+enum Started {
     Ended(Result<Appended, AppendError>),
     Waiting(Pending),
 }
@@ -62,38 +64,42 @@ pub(crate) async fn append<T: Send + 'static>(
     decode: impl FnOnce(&[u8]) -> Result<(Decoded, T), Problem> + Send + 'static,
 ) -> Result<Done<T>, Problem> {
     let engine = state.engine().clone();
-    let limit = state.config.decoded_bytes;
+    let (limit, options) = (state.config.decoded_bytes, call.options);
     let small = call.received.bytes.len() <= AT_ONCE_BYTES;
-    let started = if small && call.received.encoding == Encoding::Identity {
-        start(&engine, limit, call, decode)?
+    let (outcome, unknown_fields, kept);
+    if small && call.received.encoding == Encoding::Identity {
+        let ready = read(limit, call, decode)?;
+        (unknown_fields, kept) = (ready.unknown_fields, ready.kept);
+        outcome = engine.append(ready.batch, options).await;
     } else {
         let turn = Arc::clone(&state.turns).acquire_owned().await;
         let work = move || {
-            let started = start(&engine, limit, call, decode);
+            let ready = read(limit, call, decode)?;
+            let started = start(&engine, ready.batch, options);
             drop(turn);
-            started
+            Ok::<_, Problem>((started, ready.unknown_fields, ready.kept))
         };
-        tokio::task::spawn_blocking(work)
+        let started;
+        (started, unknown_fields, kept) = tokio::task::spawn_blocking(work)
             .await
-            .map_err(Problem::internal)??
-    };
-    let outcome = match started.append {
-        Append::Ended(outcome) => outcome,
-        Append::Waiting(pending) => pending.await,
-    };
+            .map_err(Problem::internal)??;
+        outcome = match started {
+            Started::Ended(outcome) => outcome,
+            Started::Waiting(pending) => pending.await,
+        };
+    }
     Ok(Done {
         appended: outcome?,
-        unknown_fields: started.unknown_fields,
-        kept: started.kept,
+        unknown_fields,
+        kept,
     })
 }
 
-fn start<T>(
-    engine: &Engine,
+fn read<T>(
     limit: usize,
     call: Call,
     decode: impl FnOnce(&[u8]) -> Result<(Decoded, T), Problem>,
-) -> Result<Started<T>, Problem> {
+) -> Result<Ready<T>, Problem> {
     let Received {
         bytes,
         encoding,
@@ -118,21 +124,22 @@ fn start<T>(
     if let Some(source) = source {
         batch.add_origin(Origin::whole(source));
     }
-    let (engine, options) = (engine.clone(), call.options);
-    let mut pending: Pending = Box::pin(async move { engine.append(batch, options).await });
-    // Whoever awaits it polls it again, with a waker of its own.
-    let append = match pending
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
-        Poll::Ready(outcome) => Append::Ended(outcome),
-        Poll::Pending => Append::Waiting(pending),
-    };
-    Ok(Started {
-        append,
+    Ok(Ready {
+        batch,
         unknown_fields,
         kept,
     })
+}
+
+/// Starts an append. Whoever awaits it polls it again, with a waker of its own.
+fn start(engine: &Engine, batch: EventBatch, options: AppendOptions) -> Started {
+    let engine = engine.clone();
+    let mut pending: Pending = Box::pin(async move { engine.append(batch, options).await });
+    let mut context = Context::from_waker(Waker::noop());
+    match pending.as_mut().poll(&mut context) {
+        Poll::Ready(outcome) => Started::Ended(outcome),
+        Poll::Pending => Started::Waiting(pending),
+    }
 }
 
 /// How bodies are decoded, by what the configuration says.

@@ -42,17 +42,17 @@ struct Watched {
 }
 
 impl Watched {
-    /// The body, and where it tells; a request without a body has nothing to tell.
-    fn body(body: Incoming) -> (Body, Option<Arc<AtomicBool>>) {
-        if body.is_end_stream() {
-            return (Body::empty(), None);
+    /// The body, and where it tells. A connection serves one request after the other, so there is one place for all.
+    fn body(body: Incoming, unread: &Arc<AtomicBool>) -> Body {
+        let empty = body.is_end_stream();
+        unread.store(!empty, Ordering::Relaxed);
+        if empty {
+            return Body::empty();
         }
-        let unread = Arc::new(AtomicBool::new(true));
-        let watched = Self {
+        Body::new(Self {
             body,
-            unread: Arc::clone(&unread),
-        };
-        (Body::new(watched), Some(unread))
+            unread: Arc::clone(unread),
+        })
     }
 }
 
@@ -91,16 +91,17 @@ pub(crate) async fn serve(socket: impl Socket, door: Door, router: Router, state
         },
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
     }
+    let unread = Arc::new(AtomicBool::new(false));
     let service = service_fn(move |request: Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let (body, unread) = Watched::body(body);
-        let mut request = Request::from_parts(head, body);
+        let mut request = Request::from_parts(head, Watched::body(body, &unread));
         request.extensions_mut().insert(door);
         let answer = router.clone().call(request);
+        let unread = Arc::clone(&unread);
         async move {
             let mut answer = answer.await.unwrap_or_else(|never| match never {});
             // hyper closes a connection whose request was not read to its end, and the client must know beforehand.
-            if unread.is_some_and(|unread| unread.load(Ordering::Relaxed)) {
+            if unread.load(Ordering::Relaxed) {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(CONNECTION, close);
             }

@@ -11,22 +11,20 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
-use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use modelog_engine::metrics::{HTTP_REQUEST_DURATION, HTTP_REQUESTS};
 
 use crate::codes::Code;
 use crate::problem::Problem;
 use crate::state::AppState;
 use crate::tokens::{Scope, Scopes};
+use crate::untaken;
 
 /// Routes for machines that know no names and have no tokens.
 const EXEMPT: &[&str] = &["/healthz", "/readyz"];
-/// The route label of requests that no route took.
-const UNMATCHED: &str = "unmatched";
 
 /// By which door a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +48,8 @@ pub(crate) async fn pass(
         Err(problem) => problem.into_response(),
         Ok(scopes) => {
             request.extensions_mut().insert(scopes);
-            AssertUnwindSafe(next.run(request))
+            let answer = async { untaken::count(&state, next.run(request).await).await };
+            AssertUnwindSafe(answer)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Problem::internal(panic_text(&*panic)).into_response())
@@ -61,11 +60,9 @@ pub(crate) async fn pass(
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     let status = response.status();
-    let route = route_label(&method, path.as_ref(), status);
-    metrics::counter!(HTTP_REQUESTS, "route" => route.clone(), "code" => status.as_str().to_owned())
-        .increment(1);
-    metrics::histogram!(HTTP_REQUEST_DURATION, "route" => route, "code" => status.as_str().to_owned())
-        .record((clock.monotonic().saturating_sub(started)).as_secs_f64());
+    let elapsed = clock.monotonic().saturating_sub(started);
+    let path = path.as_ref().map(MatchedPath::as_str);
+    state.traffic.count(&method, path, status, elapsed);
     response
 }
 
@@ -120,16 +117,6 @@ pub(crate) async fn need(State(scope): State<Scope>, request: Request, next: Nex
     problem.into_response()
 }
 
-/// Method and template of the route, such as `GET /v1/models/{model}`: as many values as there are routes.
-fn route_label(method: &Method, path: Option<&MatchedPath>, status: StatusCode) -> String {
-    match path {
-        Some(path) if status != StatusCode::METHOD_NOT_ALLOWED => {
-            format!("{method} {}", path.as_str())
-        }
-        _ => UNMATCHED.to_owned(),
-    }
-}
-
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
@@ -146,6 +133,7 @@ mod tests {
 
     use axum::Router;
     use axum::body::Body;
+    use axum::http::StatusCode;
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use modelog_engine::Engine;

@@ -1,6 +1,7 @@
 //! `POST /v1/events`: events of any kinds, in any format, durable when it answers.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -35,6 +36,9 @@ const FORMATS: [(&str, Format); 5] = [
     ),
     ("application/vnd.apache.arrow.stream", Format::Arrow),
 ];
+
+/// The media types, as errors list them.
+static TAKEN: LazyLock<String> = LazyLock::new(|| FORMATS.map(|(name, _)| name).join(", "));
 
 /// What became of a call.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -89,12 +93,11 @@ struct Taken {
 async fn events(State(state): State<AppState>, request: Request) -> Result<Json<Taken>, Problem> {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query(), &["on_error", "strict", "kind"])?;
-    let taken = FORMATS.map(|(name, _)| name).join(", ");
-    let media_type = media_type(&parts.headers, &taken)?;
+    let media_type = media_type(&parts.headers, &TAKEN)?;
     let Some((_, format)) = FORMATS.into_iter().find(|(name, _)| *name == media_type) else {
         return Err(Problem::new(
             Code::UnsupportedMediaType,
-            format!("{media_type:?} is not taken here; taken: {taken}"),
+            format!("{media_type:?} is not taken here; taken: {}", *TAKEN),
         ));
     };
     let options = options(&state, &query, format)?;

@@ -31,6 +31,7 @@ mod state;
 mod status;
 mod stream;
 mod tokens;
+mod traffic;
 mod untaken;
 mod writes;
 

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::AppState;
 use crate::tokens::Scope;
-use crate::{gate, ingest, maintenance, problem, reads, status, untaken, writes};
+use crate::{gate, ingest, maintenance, problem, reads, status, writes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -56,7 +56,6 @@ pub(crate) fn service(state: AppState) -> Router {
     router
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_route)
-        .layer(from_fn_with_state(state.clone(), untaken::count))
         .layer(from_fn_with_state(state.clone(), gate::pass))
         .with_state(state)
 }

@@ -13,6 +13,7 @@ use crate::hosts::Hosts;
 use crate::maintenance::Maintenance;
 use crate::reads::Reading;
 use crate::tokens::Tokens;
+use crate::traffic::Traffic;
 use crate::untaken;
 
 /// What the server stands in front of.
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Arc<Semaphore>,
     /// What readers of the log share.
     pub(crate) reading: Reading,
+    /// What was asked for, and how it went.
+    pub(crate) traffic: Traffic,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) openapi: Bytes,
 }
@@ -95,6 +98,7 @@ impl AppState {
             turns: Arc::new(Semaphore::new(processors)),
             answers: untaken::room(),
             reading: Reading::new(processors),
+            traffic: Traffic::default(),
             config,
             tokens,
             phase,

@@ -11,8 +11,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -47,9 +45,9 @@ impl AsRef<[u8]> for Untaken {
     }
 }
 
-/// Counts the answer to a request. Answers of unknown length are written at their client's pace, and pass.
-pub(crate) async fn count(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let (head, body) = next.run(request).await.into_parts();
+/// Counts an answer. Those of unknown length are written at their client's pace, and pass.
+pub(crate) async fn count(state: &AppState, answer: Response) -> Response {
+    let (head, body) = answer.into_parts();
     let size = body.size_hint().exact().unwrap_or(0);
     if size <= SMALL_BYTES {
         return Response::from_parts(head, body);

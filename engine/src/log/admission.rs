@@ -279,7 +279,11 @@ impl Shared {
         };
         queue.state.mark(self.clock.now());
         let first = queue.push(call, waiter);
-        self.work.notify_one();
+        let asleep = std::mem::take(&mut queue.writer_waits);
+        drop(queue);
+        if asleep {
+            self.work.notify_one();
+        }
         Ok(Admitted::Queued {
             first,
             answer: receiver,

@@ -131,6 +131,8 @@ struct Queue {
     seals: Vec<mpsc::Sender<Result<Offset, LogError>>>,
     /// Why appends are refused, for good.
     stopped: Option<Stopped>,
+    /// The writer waits for items, and nobody has woken it yet.
+    writer_waits: bool,
     /// Since when there has been no space; looked at again now and then.
     full_since: Option<std::time::Duration>,
 }

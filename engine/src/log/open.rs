@@ -391,6 +391,7 @@ impl Opening {
                 items: Default::default(),
                 seals: Vec::new(),
                 stopped: None,
+                writer_waits: false,
                 full_since,
             }),
             work: Condvar::new(),

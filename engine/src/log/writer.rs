@@ -151,10 +151,12 @@ impl Writer {
             if queue.stopped.is_some() {
                 return None;
             }
+            queue.writer_waits = true;
             queue = shared
                 .work
                 .wait(queue)
                 .unwrap_or_else(threads::PoisonError::into_inner);
+            queue.writer_waits = false;
         }
         let mut items = Vec::new();
         let mut bytes = 0;

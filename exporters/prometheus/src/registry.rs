@@ -3,6 +3,7 @@
 //! A series is known by its labels as they are written. Escaping keeps different labels different, so the text is as
 //! good a key as the labels, and is ready when it is asked for.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -123,14 +124,21 @@ impl Family {
         self.series.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Called for every event: a series that is there is found without allocating.
     fn get(&self, labels: &[&str]) -> Series {
-        let text = label_text(self.metric, labels);
-        if let Some(series) = self.read().get(&text) {
-            return series.clone();
+        thread_local! {
+            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
         }
-        let mut series = self.write();
-        let new = || Series::new(self.metric.ty);
-        series.entry(text).or_insert_with(new).clone()
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            push_labels(text, self.metric, labels);
+            if let Some(series) = self.read().get(text.as_str()) {
+                return series.clone();
+            }
+            let mut series = self.write();
+            let new = || Series::new(self.metric.ty);
+            series.entry(text.clone()).or_insert_with(new).clone()
+        })
     }
 
     fn render(&self, out: &mut String) {
@@ -219,26 +227,34 @@ impl std::fmt::Display for Number {
 
 /// Labels as they are written, without the braces.
 fn label_text(metric: &Metric, labels: &[&str]) -> String {
+    let mut out = String::new();
+    push_labels(&mut out, metric, labels);
+    out
+}
+
+fn push_labels(out: &mut String, metric: &Metric, labels: &[&str]) {
     assert_eq!(
         labels.len(),
         metric.labels.len(),
         "labels of `{}`",
         metric.name
     );
-    let mut out = String::new();
     for (name, value) in metric.labels.iter().zip(labels) {
         if !out.is_empty() {
             out.push(',');
         }
         out.push_str(name);
         out.push_str("=\"");
-        push_escaped(&mut out, value, true);
+        push_escaped(out, value, true);
         out.push('"');
     }
-    out
 }
 
 fn push_escaped(out: &mut String, text: &str, quoted: bool) {
+    if !text.contains(['\\', '\n', '"']) {
+        out.push_str(text);
+        return;
+    }
     for character in text.chars() {
         match character {
             '\\' => out.push_str("\\\\"),
