@@ -10,7 +10,7 @@ use modelog_formats::Format;
 
 use crate::Options;
 use crate::corpus::{self, Naming};
-use crate::history::files_below;
+use crate::history::copy_or_link_tree;
 use crate::inprocess::{JSON_EVENTS, bytes_of, drive, new_directory, runtime};
 use crate::measure::{Figure, Stopwatch};
 use crate::memory::Process;
@@ -120,17 +120,7 @@ fn open_copy(options: &Options, data: &Path, engine: &Engine) -> Result<f64> {
         .filter(|segment| segment.sealed)
         .map(|segment| segment.path)
         .collect();
-    for file in files_below(data)? {
-        let to = copy.path().join(file.strip_prefix(data)?);
-        if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        if sealed.contains(&file) {
-            std::fs::hard_link(&file, &to)?;
-        } else {
-            std::fs::copy(&file, &to)?;
-        }
-    }
+    copy_or_link_tree(data, copy.path(), &sealed)?;
     let watch = Stopwatch::start();
     let copied = Engine::open(copy.path())?;
     let seconds = watch.elapsed().as_secs_f64();

@@ -225,12 +225,26 @@ impl Opened {
 }
 
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    copy_or_link_tree(from, to, &[])
+}
+
+/// Copies a data directory, which may be in use; some of its files, which nobody writes to, are linked. A file that gets
+/// another name meanwhile, as snapshots do when they are whole, is not in the copy: a crash would not have left it either.
+pub(crate) fn copy_or_link_tree(from: &Path, to: &Path, linked: &[PathBuf]) -> Result<()> {
     for file in files_below(from)? {
         let copy = to.join(file.strip_prefix(from)?);
         if let Some(parent) = copy.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::copy(&file, &copy).with_context(|| format!("copying {}", file.display()))?;
+        let done = if linked.contains(&file) {
+            std::fs::hard_link(&file, &copy)
+        } else {
+            std::fs::copy(&file, &copy).map(drop)
+        };
+        match done {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.with_context(|| format!("copying {}", file.display()))?,
+        }
     }
     Ok(())
 }
