@@ -30,7 +30,8 @@ struct Look {
     stretches: usize,
     /// Events a second of the last stretch.
     rate: f64,
-    /// MiB of memory, beyond what there was before and the corpus.
+    /// MiB of memory, without the corpus. Less what there was before it would be nothing: that is memory which earlier rows
+    /// gave back to the allocator, and which serves again.
     memory: f64,
     /// Seconds to open it after it was closed, and after it was not.
     closed: f64,
@@ -73,7 +74,6 @@ fn grow(
 ) -> Result<Vec<Look>> {
     let data = new_directory(&options.directory)?;
     let runtime = runtime()?;
-    let memory_before = Process::this().anonymous_bytes()?;
     let mut engine = Engine::open(data.path())?;
     let mut seen = Vec::new();
     for stretches in 1..=looks.last().copied().unwrap_or_default() {
@@ -86,7 +86,7 @@ fn grow(
             continue;
         }
         let now = Process::this().anonymous_bytes()?;
-        let given = memory_before + bytes_of(&bodies) as u64;
+        let corpus = bytes_of(&bodies) as u64;
         drop(bodies);
         let killed = open_copy(options, data.path(), &engine)?;
         engine.close_blocking()?;
@@ -97,7 +97,7 @@ fn grow(
         seen.push(Look {
             stretches,
             rate,
-            memory: now.saturating_sub(given) as f64 / f64::from(1 << 20),
+            memory: now.saturating_sub(corpus) as f64 / f64::from(1 << 20),
             closed: watch.elapsed().as_secs_f64(),
             killed,
         });
@@ -149,7 +149,7 @@ mod tests {
         );
         for look in &looks {
             assert!(
-                look.rate > 0.0 && look.closed > 0.0 && look.killed > 0.0,
+                look.memory > 0.0 && look.rate > 0.0 && look.closed > 0.0 && look.killed > 0.0,
                 "{look:?}"
             );
             let rows = rows(look, &looks[0], 1);
