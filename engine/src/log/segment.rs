@@ -167,7 +167,7 @@ impl<'a> FrameScan<'a> {
             return Ok(None);
         }
         self.ahead = READ_BYTES;
-        self.load(position, frame_bytes as usize, self.ahead)?;
+        self.load(position, frame_bytes as usize)?;
         let at = (position - self.buffer_at) as usize;
         let body = &self.buffer[at + HEADER_BYTES..at + frame_bytes as usize];
         if !header.matches(body) {
@@ -187,7 +187,7 @@ impl<'a> FrameScan<'a> {
         if self.position + HEADER_BYTES as u64 > self.end {
             return Ok(None);
         }
-        self.load(self.position, HEADER_BYTES, self.ahead)?;
+        self.load(self.position, HEADER_BYTES)?;
         let at = (self.position - self.buffer_at) as usize;
         let bytes = self.buffer[at..]
             .first_chunk()
@@ -213,7 +213,7 @@ impl<'a> FrameScan<'a> {
         let mut len = size_of::<u32>();
         loop {
             let there = len.min(header.body_len as usize);
-            self.load(self.position, HEADER_BYTES + there, self.ahead)?;
+            self.load(self.position, HEADER_BYTES + there)?;
             let at = (self.position - self.buffer_at) as usize + HEADER_BYTES;
             let start = &self.buffer[at..at + there];
             match Outline::bytes(start) {
@@ -250,13 +250,16 @@ impl<'a> FrameScan<'a> {
         Ok(highest)
     }
 
-    /// Sees to it that `len` bytes at a position are in the buffer, where something is read with `ahead` of them.
-    fn load(&mut self, position: u64, len: usize, ahead: usize) -> Result<(), LogError> {
+    /// Sees to it that `len` bytes at a position are in the buffer.
+    fn load(&mut self, position: u64, len: usize) -> Result<(), LogError> {
         let loaded = self.buffer_at + self.buffer.len() as u64;
         if position >= self.buffer_at && position + len as u64 <= loaded {
             return Ok(());
         }
-        let wanted = len.max(ahead).min((self.end - position) as usize).max(len);
+        let wanted = len
+            .max(self.ahead)
+            .min((self.end - position) as usize)
+            .max(len);
         self.buffer.resize(wanted, 0);
         self.buffer_at = position;
         read_exact(self.file, &mut self.buffer, position)
