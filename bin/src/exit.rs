@@ -169,6 +169,7 @@ fn of_append(error: &AppendError) -> Exit {
         | AppendError::KeyReused
         | AppendError::StaleProducer { .. }
         | AppendError::SequenceGap { .. }
+        | AppendError::OutOfPlace { .. }
         | AppendError::Reserved { .. }
         | AppendError::TooLarge { .. } => Exit::BadData,
         AppendError::Backlog { .. } | AppendError::Closed => Exit::Unavailable,

@@ -18,8 +18,9 @@ use crate::event::{
     ModelVersionAliased, ModelVersionCreated, PredictionLogged, RunFinished, RunStarted, TagsSet,
 };
 use crate::log::backup::BackupReport;
-use crate::log::{ColdHandle, Log, LogReader, Parts};
+use crate::log::{ColdHandle, Enqueued, Log, LogReader, Parts, Prepared};
 use crate::names::Names;
+use crate::origin::Position;
 use crate::projection::{Projection, View};
 use crate::runtime::{self, ProjectionHandle};
 use crate::statistician::Statistician;
@@ -147,6 +148,34 @@ impl Engine {
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
         threads::block_on(self.append(batch, options))
+    }
+
+    /// The first of the three steps of [`append`](Self::append), for sources that keep an order and use several threads:
+    /// everything about a batch that can be done before it has its place.
+    ///
+    /// # Errors
+    /// [`AppendError`] if the batch cannot be appended whatever the log holds.
+    pub fn prepare(
+        &self,
+        batch: EventBatch,
+        options: AppendOptions,
+    ) -> Result<Prepared, AppendError> {
+        self.inner.log.prepare(batch, options)
+    }
+
+    /// The second step: gives a batch its place, behind all that have theirs. The third is
+    /// [`Enqueued::durable`].
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing of the batch is in the log.
+    pub async fn enqueue(&self, prepared: Prepared) -> Result<Enqueued, AppendError> {
+        self.inner.log.enqueue(prepared).await
+    }
+
+    /// How far each partition of a Kafka cluster was read, in no particular order; what is enqueued counts.
+    #[must_use]
+    pub fn positions(&self, cluster: &str) -> Vec<Position> {
+        self.inner.log.positions(cluster)
     }
 
     /// Appends events; durable when it returns.

@@ -183,6 +183,14 @@ pub enum AppendError {
         expected: u64,
         found: u64,
     },
+    /// Positions of a partition that do not follow those in the log: they were read before, or some are missing.
+    #[error("{topic}/{partition} must go on with position {expected}, not {found}")]
+    OutOfPlace {
+        topic: String,
+        partition: i32,
+        expected: i64,
+        found: i64,
+    },
     /// The log writes events of this kind itself: they say which numbers names were given.
     #[error("events of the kind {kind} are written by the log alone")]
     Reserved { kind: Kind },
@@ -211,9 +219,10 @@ impl AppendError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::IdConflict { .. } | Self::RepeatedId { .. } | Self::EntityConflict { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::IdConflict { .. }
+            | Self::RepeatedId { .. }
+            | Self::EntityConflict { .. }
+            | Self::OutOfPlace { .. } => ErrorKind::Conflict,
             Self::KeyReused
             | Self::StaleProducer { .. }
             | Self::SequenceGap { .. }

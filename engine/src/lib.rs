@@ -40,7 +40,7 @@ pub use error::{AppendError, CheckpointError, ErrorKind, LogError, chain};
 pub use log::copy::{Brought, bring};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use log::fuzzing;
-pub use log::{ColdHandle, LogReader, backup, inspect, restore};
+pub use log::{ColdHandle, Enqueued, LogReader, Prepared, backup, inspect, restore};
 pub use offset::{Offset, TimeError, Timestamp};
 pub use runtime::{NotRebuildable, NotYet, ProjectionHandle, ProjectionState, ProjectionStatus};
 pub use statistician::SharedStatistics;

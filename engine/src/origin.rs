@@ -38,11 +38,24 @@ pub enum Source {
         /// The topic's identity, where the broker tells it: a recreated topic is another source.
         topic_id: Option<u128>,
         partition: i32,
-        /// Positions `first..next` were read, rows or not.
+        /// Positions `first..next` were read, rows or not. They follow what was read before; with `first == next`,
+        /// which reads nothing, reading goes on there, wherever that is.
         first: i64,
         next: i64,
         leader_epoch: i32,
     },
+}
+
+/// How far a log has read a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub topic: Arc<str>,
+    pub topic_id: Option<u128>,
+    pub partition: i32,
+    /// The next one to read.
+    pub next: i64,
+    /// Of the last event read; negative if it is not known.
+    pub leader_epoch: i32,
 }
 
 impl Origin {

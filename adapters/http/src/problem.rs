@@ -204,7 +204,9 @@ impl From<AppendError> for Problem {
             AppendError::EntityConflict { ord, .. } => (Code::EntityConflict, Some(*ord)),
             AppendError::KeyReused => (Code::KeyReused, None),
             AppendError::StaleProducer { .. } => (Code::StaleProducer, None),
-            AppendError::SequenceGap { .. } => (Code::SequenceGap, None),
+            AppendError::SequenceGap { .. } | AppendError::OutOfPlace { .. } => {
+                (Code::SequenceGap, None)
+            }
             AppendError::Reserved { .. } => (Code::InvalidEvents, None),
             AppendError::TooLarge { .. } => (Code::TooLarge, None),
             AppendError::Backlog { .. } => (Code::Backlog, None),

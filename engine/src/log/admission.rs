@@ -17,20 +17,19 @@ use super::item::{Content, Item, Waiter};
 use super::sources::SourceState;
 use super::{BUDGET_UNIT, Log, Queue, Shared, Stopped};
 use crate::Offset;
-use crate::batch::{EventBatch, Table};
-use crate::config::{AppendOptions, Appended, OnBacklog, OnConflict, OnCreate};
+use crate::batch::Table;
+use crate::config::{AppendOptions, OnBacklog, OnConflict, OnCreate};
 use crate::engine::Health;
 use crate::error::AppendError;
-use crate::event::{Kind, schema};
+use crate::event::schema;
+use crate::origin::Position;
 use crate::threads::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 
 /// How often a full disk is looked at again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
-/// What a call may take in a frame; arrays in memory may take several times that.
-pub(crate) const CALL_BYTES_MAX: usize = 128 << 20;
 
 /// What admission made of a call.
-enum Admitted {
+pub(super) enum Admitted {
     /// In the queue; the answer comes through here.
     Queued {
         first: Offset,
@@ -48,98 +47,16 @@ enum Admitted {
 
 /// What is settled about a call on its rounds.
 #[derive(Clone, Copy, Debug, Default)]
-struct Settled {
-    duplicates: u32,
+pub(super) struct Settled {
+    pub(super) duplicates: u32,
     /// Everything before this must be durable before the call is answered.
-    wait_for: Offset,
+    pub(super) wait_for: Offset,
 }
 
 impl Log {
-    /// Appends a batch; durable when it returns. Once admitted, it is appended even if the future is dropped.
-    pub(crate) async fn append(
-        &self,
-        mut batch: EventBatch,
-        options: AppendOptions,
-    ) -> Result<Appended, AppendError> {
-        let shared = &self.shared;
-        let started = shared.clock.monotonic();
-        if batch.holds(Kind::EntityNamed) {
-            return Err(AppendError::Reserved {
-                kind: Kind::EntityNamed,
-            });
-        }
-        fit_origin(&mut batch);
-        let (mut call, duplicates) = Call::new(batch, options)?;
-        let mut settled = Settled {
-            duplicates,
-            wait_for: Offset::ZERO,
-        };
-        if call.bytes > CALL_BYTES_MAX {
-            return Err(AppendError::TooLarge {
-                bytes: call.bytes,
-                max: CALL_BYTES_MAX,
-            });
-        }
-        let mut permit = Some(shared.reserve(call.bytes, options.backlog).await?);
-        let mut undone = shared.tail.borrow().undone;
-        loop {
-            let (rejected, tallies) = (call.rejected(), call.tallies(shared.clock.now()));
-            let count = call.count;
-            match shared.admit(&mut call, options, &mut settled, &mut permit)? {
-                Admitted::Refused { error, behind } => {
-                    match shared.wait_durable(behind, undone).await {
-                        Ok(()) => return Err(error),
-                        // What stood in the way was taken back, perhaps.
-                        Err(AppendError::DiskFull) => undone = shared.tail.borrow().undone,
-                        Err(AppendError::OutcomeUnknown { reason }) => {
-                            return Err(AppendError::Poisoned { reason });
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                Admitted::Drop(drops) => {
-                    settled.duplicates += drops.duplicates.len() as u32;
-                    call = call.without(&drops);
-                }
-                Admitted::Repeat(state) => {
-                    let end = state
-                        .first
-                        .advance((state.accepted + state.rejected).into());
-                    shared.wait_durable(end, undone).await?;
-                    return Ok(state.into());
-                }
-                Admitted::Nothing => {
-                    shared.wait_durable(settled.wait_for, undone).await?;
-                    shared.count_duplicates(options, settled.duplicates);
-                    let end = settled.wait_for;
-                    return Ok(Appended {
-                        accepted: 0,
-                        rejected: 0,
-                        duplicates: settled.duplicates,
-                        first: None,
-                        end,
-                    });
-                }
-                Admitted::Queued { first, answer } => {
-                    answer.await.unwrap_or_else(|_| {
-                        Err(AppendError::OutcomeUnknown {
-                            reason: "the writer stopped".into(),
-                        })
-                    })?;
-                    shared.count(options, &tallies, settled.duplicates, started);
-                    let end = first.advance(count.into()).max(settled.wait_for);
-                    let accepted = count - rejected;
-                    let first = (count > 0).then_some(first);
-                    return Ok(Appended {
-                        accepted,
-                        rejected,
-                        duplicates: settled.duplicates,
-                        first,
-                        end,
-                    });
-                }
-            }
-        }
+    /// How far each partition of a Kafka cluster was read.
+    pub(crate) fn positions(&self, cluster: &str) -> Vec<Position> {
+        self.shared.queue().state.sources.positions(cluster)
     }
 
     /// Whether events can be taken.
@@ -152,41 +69,8 @@ impl Log {
     }
 }
 
-/// An origin that stands for the whole batch covers the rows it has now.
-fn fit_origin(batch: &mut EventBatch) {
-    let (rows, rejected) = (batch.rows(), batch.rejected());
-    if let [origin] = &mut batch.origins_mut()[..]
-        && origin.rows == 0
-        && origin.first_ord == 0
-    {
-        origin.rows = rows;
-        origin.rejected = rejected;
-    }
-}
-
-impl From<SourceState> for Appended {
-    fn from(state: SourceState) -> Self {
-        let SourceState {
-            first,
-            accepted,
-            rejected,
-            duplicates,
-            ..
-        } = state;
-        let rows = accepted + rejected;
-        let end = first.advance(rows.into());
-        Self {
-            accepted,
-            rejected,
-            duplicates,
-            first: (rows > 0).then_some(first),
-            end,
-        }
-    }
-}
-
 impl Shared {
-    async fn reserve(
+    pub(super) async fn reserve(
         &self,
         bytes: usize,
         backlog: OnBacklog,
@@ -238,7 +122,7 @@ impl Shared {
         Ok(())
     }
 
-    fn admit(
+    pub(super) fn admit(
         &self,
         call: &mut Call,
         options: AppendOptions,
@@ -290,7 +174,7 @@ impl Shared {
         })
     }
 
-    async fn wait_durable(&self, end: Offset, undone: u64) -> Result<(), AppendError> {
+    pub(super) async fn wait_durable(&self, end: Offset, undone: u64) -> Result<(), AppendError> {
         let mut tail = self.tail.subscribe();
         let decided = |tail: &super::Tail| {
             tail.offset >= end || tail.undone != undone || tail.poisoned.is_some() || tail.closed

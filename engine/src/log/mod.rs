@@ -23,6 +23,7 @@
 
 mod admission;
 mod ahead;
+mod append;
 mod append_clock;
 pub mod backup;
 mod bytes;
@@ -73,6 +74,7 @@ use crate::threads::{
 use crate::{Checkpoint, ColdTier, LogId, Offset};
 
 pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};
+pub use append::{Enqueued, Prepared};
 use item::Item;
 use manifest::{Contents, Manifest};
 pub(crate) use mentions::TextRows;

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::Offset;
 use crate::error::AppendError;
-use crate::origin::{Origin, Source};
+use crate::origin::{Origin, Position, Source};
 
 /// How many idempotency keys are remembered.
 pub(crate) const CALLS_MAX: usize = 100_000;
@@ -78,8 +78,46 @@ impl Sources {
                 epoch,
                 sequence,
             } => self.find_producer(id, *epoch, *sequence),
-            Source::Kafka { .. } => Ok(None),
+            Source::Kafka { .. } => self.check_position(source).map(|()| None),
         }
+    }
+
+    /// Positions of a partition follow each other: what is in the log cannot come again, nor can anything be passed over,
+    /// save by an origin of no positions (`first == next`), which says where to go on.
+    fn check_position(&self, source: &Source) -> Result<(), AppendError> {
+        let Source::Kafka {
+            cluster,
+            topic,
+            topic_id,
+            partition,
+            first,
+            next,
+            ..
+        } = source
+        else {
+            return Ok(());
+        };
+        let key = (
+            Arc::clone(cluster),
+            Arc::clone(topic),
+            *topic_id,
+            *partition,
+        );
+        match self.partitions.get(&key).and_then(position) {
+            Some(known) if known.next != *first && first != next => Err(AppendError::OutOfPlace {
+                topic: topic.to_string(),
+                partition: *partition,
+                expected: known.next,
+                found: *first,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How far each partition of a cluster was read, in no particular order.
+    pub(crate) fn positions(&self, of: &str) -> Vec<Position> {
+        let ours = self.partitions.iter().filter(|((cluster, ..), _)| **cluster == *of);
+        ours.filter_map(|(_, state)| position(state)).collect()
     }
 
     fn find_producer(
@@ -232,6 +270,26 @@ impl Sources {
     }
 }
 
+fn position(state: &SourceState) -> Option<Position> {
+    match &state.source {
+        Source::Kafka {
+            topic,
+            topic_id,
+            partition,
+            next,
+            leader_epoch,
+            ..
+        } => Some(Position {
+            topic: Arc::clone(topic),
+            topic_id: *topic_id,
+            partition: *partition,
+            next: *next,
+            leader_epoch: *leader_epoch,
+        }),
+        _ => None,
+    }
+}
+
 fn numbers(state: &SourceState) -> Option<(u32, u64)> {
     match state.source {
         Source::Producer {
@@ -297,6 +355,45 @@ mod tests {
             Ok(Some(1)),
             "a late repeat still gets its answer"
         );
+    }
+
+    #[test]
+    fn positions_follow_each_other_unless_it_is_said_where_to_go_on() {
+        let mut sources = Sources::default();
+        let mut read = |first, next, topic_id| {
+            let source = Source::Kafka {
+                cluster: "c".into(),
+                topic: "t".into(),
+                topic_id,
+                partition: 3,
+                first,
+                next,
+                leader_epoch: 7,
+            };
+            assert_eq!(sources.find(&source)?, None);
+            let origin = Origin::whole(source);
+            sources.note(SourceState::new(&origin, Offset(9)));
+            Ok(sources.positions("c").len())
+        };
+        let refused = |expected, found| {
+            Err(AppendError::OutOfPlace {
+                topic: "t".into(),
+                partition: 3,
+                expected,
+                found,
+            })
+        };
+        assert_eq!(read(40, 50, Some(1)), Ok(1), "a source may start anywhere");
+        assert_eq!(read(40, 50, Some(1)), refused(50, 40), "read twice");
+        assert_eq!(read(45, 60, Some(1)), refused(50, 45), "read twice in part");
+        assert_eq!(read(51, 60, Some(1)), refused(50, 51), "passed over");
+        assert_eq!(read(50, 60, Some(1)), Ok(1));
+        assert_eq!(read(90, 90, Some(1)), Ok(1), "says where to go on");
+        assert_eq!(read(60, 70, Some(1)), refused(90, 60));
+        assert_eq!(read(90, 91, Some(1)), Ok(1));
+        assert_eq!(read(20, 20, Some(1)), Ok(1), "also back");
+        assert_eq!(read(0, 5, Some(2)), Ok(2), "made again, it is another topic");
+        assert!(sources.positions("d").is_empty());
     }
 
     #[test]
