@@ -7,6 +7,7 @@ use modelog_simulated_engine::event::{
     Event, FeedbackLogged, MetricLogged, ModelCreated, PredictionLogged,
 };
 use modelog_simulated_engine::origin::{Origin, Source};
+use modelog_simulated_engine::sim::SimStorage;
 use modelog_simulated_engine::threads::{block_on, sleep, timeout};
 use modelog_simulated_engine::{
     AppendError, AppendOptions, Appended, Engine, OnBacklog, OnCreate, Timestamp,
@@ -84,9 +85,18 @@ impl Producer {
     }
 
     /// Makes so many calls, fewer if the log takes no more.
-    pub(crate) fn work(&mut self, world: &World, engine: &Engine, calls: u64) {
+    ///
+    /// A machine that has gone is no disk that is full, though a log that asks it for space cannot tell: nobody waits for
+    /// that one.
+    pub(crate) fn work(
+        &mut self,
+        world: &World,
+        engine: &Engine,
+        machine: &SimStorage,
+        calls: u64,
+    ) {
         let mut left = calls;
-        while left > 0 || self.is_waiting() {
+        while (left > 0 || self.is_waiting()) && !machine.has_crashed() {
             let call = match &self.current {
                 Some(call) => call.clone(),
                 None => self.begin(world),

@@ -347,13 +347,14 @@ impl Run {
             .drain(..)
             .map(|mut producer| {
                 let (world, engine) = (Arc::clone(&self.world), life.engine.clone());
+                let machine = self.sim.clone();
                 let calls = if self.chance.below(4) < plan.producers {
                     plan.calls
                 } else {
                     0
                 };
                 let work = move || {
-                    producer.work(&world, &engine, calls);
+                    producer.work(&world, &engine, &machine, calls);
                     producer
                 };
                 spawn("producer", work).unwrap()
