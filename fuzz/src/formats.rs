@@ -51,7 +51,7 @@ fn text(bytes: &[u8], format: Format) -> bool {
         return false;
     };
     let text = std::str::from_utf8(bytes).expect("P3: what is accepted is UTF-8");
-    let text = text.trim_start_matches('\u{feff}');
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let sound = match format {
         Format::Ndjson => text.lines().all(|line| is_blank(line) || is_sound(line)),
         _ => is_blank(text) || is_sound(text),
@@ -135,7 +135,8 @@ fn check_refusal(errors: &DecodeErrors, bytes: &[u8], format: Format) {
     };
     // A CloudEvent may hold more JSON, in base64; Arrow columns hold JSON too.
     if matches!(format, Format::Json | Format::Ndjson) {
-        let text = text.trim_start_matches('\u{feff}');
+        // One mark is no part of the text; a second one is.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let first = &errors.errors[0];
         let place = match format {
             Format::Ndjson => first

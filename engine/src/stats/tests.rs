@@ -296,3 +296,26 @@ proptest! {
         prop_assert!(Statistics::decode(&bytes[..place]).is_err());
     }
 }
+
+/// What a snapshot says may be anything; asked for, a span between its times must not overflow.
+#[test]
+fn times_that_cannot_be_are_refused() {
+    let event = prediction("p", None, None);
+    let sound = fold(&[at(event.clone(), 0), at(event, 5)]);
+    let sound = sound.version(1).unwrap().encode();
+    assert!(VersionStatistics::decode(&sound).is_ok());
+    let none = i64::MIN;
+    let cases = [
+        (i64::MAX, i64::MAX),
+        (none + 1, 0),
+        (7, 6),
+        (none, 7),
+        (7, none),
+    ];
+    for (first, last) in cases {
+        let mut bytes = sound.clone();
+        bytes[16..24].copy_from_slice(&first.to_le_bytes());
+        bytes[24..32].copy_from_slice(&last.to_le_bytes());
+        assert!(VersionStatistics::decode(&bytes).is_err(), "{first} {last}");
+    }
+}

@@ -264,6 +264,16 @@ impl VersionStatistics {
         };
         let (predictions, errors) = (reader.u64()?, reader.u64()?);
         let (first_time, last_time) = (time(reader.u64()?), time(reader.u64()?));
+        let sound = match (first_time, last_time) {
+            (None, None) => true,
+            (Some(first), Some(last)) => {
+                first <= last && first >= Timestamp::MIN && last <= Timestamp::MAX
+            }
+            _ => false,
+        };
+        if !sound {
+            return Err(Malformed);
+        }
         let latency = Sketch::decode(reader)?;
         let mut float = || reader.u64().map(f64::from_bits);
         let (latency_sum, confidence_mean, confidence_squares) = (float()?, float()?, float()?);
