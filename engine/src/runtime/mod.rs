@@ -180,8 +180,10 @@ impl ProjectionHandle {
         let found = if decided(&reached) || patience.is_zero() {
             reached
         } else {
-            let _ = threads::timeout(patience, progress.wait_for(decided)).await;
-            *self.task.progress.borrow()
+            // What was waited for counts as it came: a rebuild may begin before anybody looks again.
+            let came = threads::timeout(patience, progress.wait_for(decided)).await;
+            let came = came.and_then(Result::ok).map(|progress| *progress);
+            came.unwrap_or_else(|| *self.task.progress.borrow())
         };
         let (name, at) = (self.task.name.clone(), found.offset);
         if at >= wanted {
