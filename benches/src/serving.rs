@@ -29,6 +29,7 @@ pub async fn serve_ingest_alone(data: &Path) -> Result<()> {
         engine,
         reads: Arc::new(store.reads()),
         metrics: Arc::new(String::new),
+        sources: Arc::new(Vec::new),
         maintenance: Arc::new(Nobody),
     };
     let config = HttpConfig {

@@ -30,6 +30,7 @@ mod projections;
 mod restore;
 mod schedule;
 mod serve;
+mod sources;
 mod show;
 mod tail;
 

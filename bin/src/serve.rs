@@ -2,8 +2,8 @@
 //! it has seen enough.
 //!
 //! # Order
-//! Starting: engine, store, metrics, server; so nobody is told an address that does not answer. Stopping: the server
-//! takes no more requests and finishes those under way, no backup is begun, the compactor closes its files, the engine
+//! Starting: engine, store, metrics, server, sources; so nobody is told an address that does not answer. Stopping: the server
+//! takes no more requests and finishes those under way, the sources put into the log what they have read, no backup is begun, the compactor closes its files, the engine
 //! syncs and closes while projections catch up, a backup under way is broken off by that, the store is closed last.
 
 use std::fs::File;
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use crate::config::{LogFormat, ReadFrom, Settings};
 use crate::maintenance::Keeper;
 use crate::place::{self, Opened};
+use crate::sources::Sources;
 use crate::{client, compact, descriptors};
 
 /// An engine that is being served.
@@ -32,6 +33,7 @@ pub(crate) struct Running {
     opened: Opened,
     store: SqlStore,
     keeper: Arc<Keeper>,
+    sources: Arc<Sources>,
     served: Served,
 }
 
@@ -57,17 +59,20 @@ impl Running {
         let store = SqlStore::new(settings.sql.clone())?;
         let opened = place::open_whole(settings).await?;
         let keeper = Arc::new(Keeper::new(settings, &opened));
-        match Served::start(settings, &opened, &store, &keeper).await {
+        let sources = Arc::new(Sources::default());
+        match Served::start(settings, &opened, &store, &keeper, &sources).await {
             Ok(served) => {
                 keeper.start();
                 Ok(Self {
                     opened,
                     store,
                     keeper,
+                    sources,
                     served,
                 })
             }
             Err(error) => {
+                sources.stop().await;
                 // The error is what there is to say; closing adds nothing to it.
                 let _ = opened.engine.close().await;
                 store.close().await;
@@ -89,6 +94,7 @@ impl Running {
         // A server that ended by itself says why below.
         let _ = self.served.stop.send(());
         let served = self.served.task.await;
+        self.sources.stop().await;
         self.keeper.stop().await;
         let Opened { engine, parquet } = &self.opened;
         match timeout(FLUSH_TIME, compact::compact(engine, parquet, |_| ())).await {
@@ -121,6 +127,7 @@ impl Served {
         opened: &Opened,
         store: &SqlStore,
         keeper: &Arc<Keeper>,
+        sources: &Arc<Sources>,
     ) -> Result<Self> {
         let Opened { engine, parquet } = opened;
         let exporter = Exporter::install(settings.prometheus.clone())?;
@@ -134,6 +141,10 @@ impl Served {
             reads,
             metrics: Arc::new(move || exporter.render(&scraped)),
             maintenance: Arc::clone(keeper) as _,
+            sources: {
+                let sources = Arc::clone(sources);
+                Arc::new(move || sources.status())
+            },
         };
         let (control, directory) = client::socket_path(&settings.data)?;
         let http = HttpConfig {
@@ -144,6 +155,7 @@ impl Served {
         let server = Server::bind(http, services).await?;
         engine.project(Box::new(store.projection()));
         compact::start(engine, parquet);
+        sources.start(settings, engine)?;
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(async move {

@@ -20,6 +20,7 @@ mod packing;
 pub mod projection;
 pub mod read;
 mod runtime;
+pub mod sources;
 mod statistician;
 pub mod stats;
 mod storage;

@@ -78,6 +78,12 @@ pub const PROJECTION_STOPPED: &str = "modelog_projection_stopped";
 pub const PROJECTION_LAST_SUCCESS: &str = "modelog_projection_last_success_timestamp_seconds";
 pub const BACKUP_ERRORS: &str = "modelog_backup_errors_total";
 pub const BACKUP_LAST_SUCCESS: &str = "modelog_backup_last_success_timestamp_seconds";
+pub const KAFKA_LAG: &str = "modelog_kafka_lag_messages";
+pub const KAFKA_REBALANCES: &str = "modelog_kafka_rebalances_total";
+pub const KAFKA_FETCH_ERRORS: &str = "modelog_kafka_fetch_errors_total";
+pub const KAFKA_MESSAGES: &str = "modelog_kafka_messages_total";
+pub const KAFKA_BYTES: &str = "modelog_kafka_bytes_total";
+pub const KAFKA_TOMBSTONES: &str = "modelog_kafka_tombstones_total";
 pub const COMPACTION_DURATION: &str = "modelog_compaction_duration_seconds";
 pub const COMPACTION_LAST_SUCCESS: &str = "modelog_compaction_last_success_timestamp_seconds";
 pub const PREDICTIONS: &str = "modelog_predictions_total";
@@ -240,6 +246,36 @@ pub const ALL: &[Metric] = &[
         BACKUP_LAST_SUCCESS,
         &[],
         "When the newest backup was complete.",
+    ),
+    gauge(
+        KAFKA_LAG,
+        &["group", "topic", "partition"],
+        "Positions that can be read and are not in the log yet; 0 once the partition is another member's.",
+    ),
+    counter(
+        KAFKA_REBALANCES,
+        &["group"],
+        "How often the group gave or took partitions.",
+    ),
+    counter(
+        KAFKA_FETCH_ERRORS,
+        &["group"],
+        "What went wrong while reading.",
+    ),
+    counter(
+        KAFKA_MESSAGES,
+        &["group", "topic"],
+        "Messages read, whatever became of them.",
+    ),
+    counter(
+        KAFKA_BYTES,
+        &["group", "topic"],
+        "Bytes of keys and values read.",
+    ),
+    counter(
+        KAFKA_TOMBSTONES,
+        &["group", "topic"],
+        "Messages without a value, which say nothing.",
     ),
     histogram(
         COMPACTION_DURATION,

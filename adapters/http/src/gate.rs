@@ -174,6 +174,7 @@ mod tests {
             engine: Engine::open(directory).unwrap(),
             reads: Arc::new(store.unwrap().reads()),
             metrics: Arc::new(String::new),
+            sources: Arc::new(Vec::new),
             maintenance: Arc::new(Idle),
         };
         let config = HttpConfig {

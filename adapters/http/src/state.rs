@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use modelog_engine::Engine;
 use modelog_engine::read::ReadStore;
+use modelog_engine::sources::SourceStatus;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::HttpConfig;
@@ -24,6 +25,8 @@ pub struct Services {
     pub reads: Arc<dyn ReadStore>,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Where events come from without being sent.
+    pub sources: Arc<dyn Fn() -> Vec<SourceStatus> + Send + Sync>,
     /// Who compacts and makes backups.
     pub maintenance: Arc<dyn Maintenance>,
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use modelog_engine::sources::SourceState;
 use modelog_engine::{AppendError, Health, ProjectionState};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -50,11 +51,12 @@ struct Ready {
     #[schema(example = "ready")]
     status: &'static str,
     /// Stores that lag or stopped: they hold up nothing, but their answers are old. `GET /v1/projections` says more.
+    /// Sources that read nothing, or not everything: `GET /v1/sources` says more.
     /// Tasks that fail too, such as the backups of the configuration: the server's log says why.
     degraded: Vec<Degraded>,
 }
 
-/// A store that lags or stopped, or a task that fails.
+/// A store that lags or stopped, a source that does not read, or a task that fails.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 enum Degraded {
@@ -65,6 +67,12 @@ enum Degraded {
         state: &'static str,
         lag_events: u64,
         lag_seconds: f64,
+    },
+    /// A source that reads nothing, or not everything.
+    Source {
+        source: String,
+        /// `connecting`, `degraded`, `failed` or `stopped`.
+        state: &'static str,
     },
     /// A task that failed and is tried again.
     Task {
@@ -111,7 +119,15 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Ready>, Problem> {
         task,
         state: ProjectionState::Retrying.name(),
     });
-    let degraded = degraded.chain(failing).collect();
+    let sources = (state.services.sources)();
+    let unread = sources
+        .into_iter()
+        .filter(|source| source.state != SourceState::Running)
+        .map(|source| Degraded::Source {
+            source: source.name,
+            state: source.state.name(),
+        });
+    let degraded = degraded.chain(unread).chain(failing).collect();
     Ok(Json(Ready {
         status: "ready",
         degraded,

@@ -4,9 +4,13 @@
 //! for a wrong value, the list of known names for the suggestion on an unknown one, and what `config show` prints.
 //! Nothing stops at the first problem: a field with a problem keeps its default, and the rest is read.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use modelog_engine::Timestamp;
+use modelog_kafka::{InstanceId, StartAt};
 
 use super::human;
 use super::layers::{Entry, Origin, Tree, Value};
@@ -118,6 +122,46 @@ impl Fields<'_> {
         };
         settings(&mut fields);
         fields.refuse_unknown();
+    }
+
+    /// Reads as many sections of one name as there are.
+    pub(crate) fn sections<T: Default>(
+        &mut self,
+        name: &'static str,
+        sections: &mut Vec<T>,
+        settings: impl Fn(&mut Fields<'_>, &mut T),
+    ) {
+        self.known.push(name);
+        let Some(Entry { value, origin }) = self.left.remove(name) else {
+            return;
+        };
+        let message = |found: &Value| {
+            let found = found.describe();
+            format!("is any number of sections, each written [[{name}]] in the file, not {found}")
+        };
+        let items = match value {
+            Value::List(items) => items,
+            other => return self.problem(name, origin, message(&other)),
+        };
+        for (number, item) in items.into_iter().enumerate() {
+            let left = match item {
+                Value::Table(tree) => tree,
+                other => {
+                    self.problem(name, origin.clone(), message(&other));
+                    continue;
+                }
+            };
+            let mut fields = Fields {
+                section: format!("{}[{number}]", self.full_name(name)),
+                left,
+                known: Vec::new(),
+                report: &mut *self.report,
+            };
+            let mut section = T::default();
+            settings(&mut fields, &mut section);
+            fields.refuse_unknown();
+            sections.push(section);
+        }
     }
 
     /// A size such as `"128MiB"`.
@@ -321,6 +365,99 @@ impl Fields<'_> {
         );
     }
 
+    /// Settings of a library, by name; each is shown by itself, secrets are not.
+    pub(crate) fn properties(&mut self, name: &'static str, field: &mut BTreeMap<String, String>) {
+        self.known.push(name);
+        let (entries, origin) = match self.left.remove(name) {
+            None => return,
+            Some(Entry {
+                value: Value::Table(entries),
+                origin,
+            }) => (entries, origin),
+            Some(Entry { value, origin }) => {
+                let found = value.describe();
+                let message = format!("must be a table such as {{ \"a.b\" = \"c\" }}, not {found}");
+                return self.problem(name, origin, message);
+            }
+        };
+        for (property, Entry { value, .. }) in flat(entries) {
+            let text = match &value {
+                Value::Text(text) => text.clone(),
+                Value::Integer(number) => number.to_string(),
+                Value::Bool(value) => value.to_string(),
+                other => {
+                    let found = other.describe();
+                    let message = format!("must be text, a number, true or false, not {found}");
+                    self.problem(&format!("{name}.{property}"), origin.clone(), message);
+                    continue;
+                }
+            };
+            let shown = if is_secret(&property) { "…" } else { &text };
+            self.report.settings.push(Shown {
+                setting: self.full_name(&format!("{name}.{property}")),
+                value: Some(quote(shown)),
+                origin: origin.clone(),
+            });
+            field.insert(property, text);
+        }
+    }
+
+    /// Who a member of a group is: `"auto"`, nobody (`""`) or a name.
+    pub(crate) fn instance_id(&mut self, name: &'static str, field: &mut InstanceId) {
+        self.read(
+            name,
+            field,
+            Form {
+                expected: "\"auto\", \"\" or a name",
+                parse: |value| {
+                    Some(match text(value)? {
+                        "auto" => InstanceId::Log,
+                        "" => InstanceId::None,
+                        name => InstanceId::Named(name.to_owned()),
+                    })
+                },
+                show: |id| {
+                    Some(match id {
+                        InstanceId::Log => quote("auto"),
+                        InstanceId::None => quote(""),
+                        InstanceId::Named(name) => quote(name),
+                    })
+                },
+            },
+        );
+    }
+
+    /// Where a source starts: a word or a point in time.
+    pub(crate) fn start_at(&mut self, name: &'static str, field: &mut StartAt) {
+        self.read(
+            name,
+            field,
+            Form {
+                expected: "\"earliest\", \"latest\" or a time such as \"2026-11-22T17:00:00Z\"",
+                parse: |value| {
+                    Some(match text(value)? {
+                        "earliest" => StartAt::Earliest,
+                        "latest" => StartAt::Latest,
+                        time => StartAt::Time(Timestamp::parse(time).ok()?),
+                    })
+                },
+                show: |start| {
+                    Some(match start {
+                        StartAt::Earliest => quote("earliest"),
+                        StartAt::Latest => quote("latest"),
+                        StartAt::Time(time) => quote(&time.to_string()),
+                    })
+                },
+            },
+        );
+    }
+
+    /// Says that a setting of this section cannot be as it is.
+    pub(crate) fn refuse_here(&mut self, setting: &str, message: impl Into<String>) {
+        let setting = self.full_name(setting);
+        self.report.refuse(&setting, message);
+    }
+
     /// Says that a setting, named in full, cannot be as it is.
     pub(crate) fn refuse(&mut self, setting: &str, message: impl Into<String>) {
         self.report.refuse(setting, message);
@@ -443,6 +580,28 @@ pub(super) fn quote(text: &str) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+/// Entries by their full names: TOML takes `a.b = 1` for a table `a`.
+fn flat(entries: Tree) -> Vec<(String, Entry)> {
+    let mut all = Vec::new();
+    for (name, entry) in entries {
+        match entry.value {
+            Value::Table(inner) => {
+                let inner = flat(inner).into_iter();
+                all.extend(inner.map(|(rest, entry)| (format!("{name}.{rest}"), entry)));
+            }
+            value => all.push((name, Entry { value, ..entry })),
+        }
+    }
+    all
+}
+
+/// Whether a setting of a library is nobody's business.
+fn is_secret(name: &str) -> bool {
+    ["password", "secret", "pem", "sasl.jaas", "token"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// A URL without its password.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use modelog_engine::{LogConfig, LogError};
 use modelog_http::{HttpConfig, HttpError};
+use modelog_kafka::{Format, KafkaConfig, KafkaError, OnGap};
 use modelog_parquet::{ParquetConfig, ParquetError};
 use modelog_prometheus::PrometheusConfig;
 use modelog_sql::{SqlConfig, SqlStore};
@@ -23,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) read_from: ReadFrom,
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
+    pub(crate) kafka: Vec<KafkaConfig>,
     pub(crate) sql: SqlConfig,
     pub(crate) parquet: ParquetConfig,
     pub(crate) backup: BackupConfig,
@@ -99,6 +101,7 @@ impl Default for Settings {
             read_from: ReadFrom::default(),
             log: LogConfig::default(),
             http: HttpConfig::default(),
+            kafka: Vec::new(),
             sql: SqlConfig::default(),
             parquet: ParquetConfig::default(),
             backup: BackupConfig::default(),
@@ -115,6 +118,7 @@ impl Settings {
         fields.word("read_from", &mut self.read_from);
         fields.section("log", |fields| log(fields, &mut self.log));
         fields.section("http", |fields| http(fields, &mut self.http));
+        fields.sections("kafka", &mut self.kafka, kafka);
         fields.section("sql", |fields| sql(fields, &mut self.sql));
         fields.section("parquet", |fields| parquet(fields, &mut self.parquet));
         fields.section("backup", |fields| backup(fields, &mut self.backup));
@@ -212,6 +216,42 @@ fn http(fields: &mut Fields<'_>, http: &mut HttpConfig) {
             beyond(http.listen, "sends tokens and data in the clear: put a proxy with TLS in front and listen on 127.0.0.1, or set `http.insecure = true`"),
         ),
         Err(error) => fields.refuse("http", error.to_string()),
+    }
+}
+
+impl Word for Format {
+    const EXPECTED: &'static str = "\"auto\", \"json\", \"cloudevents\" or \"kserve\"";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("json", Self::Json),
+        ("cloudevents", Self::CloudEvents),
+        ("kserve", Self::KServe),
+    ];
+}
+
+impl Word for OnGap {
+    const EXPECTED: &'static str = "\"halt\" or \"skip\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("halt", Self::Halt), ("skip", Self::Skip)];
+}
+
+fn kafka(fields: &mut Fields<'_>, kafka: &mut KafkaConfig) {
+    fields.texts("brokers", &mut kafka.brokers);
+    fields.texts("topics", &mut kafka.topics);
+    fields.text("group_id", &mut kafka.group_id);
+    fields.instance_id("group_instance_id", &mut kafka.group_instance_id);
+    fields.word("format", &mut kafka.format);
+    fields.text("kserve_model", &mut kafka.kserve_model);
+    fields.start_at("start", &mut kafka.start);
+    fields.word("on_gap", &mut kafka.on_gap);
+    fields.duration("session_timeout", &mut kafka.session_timeout);
+    fields.size("buffer_bytes", &mut kafka.buffer_bytes);
+    fields.duration("commit_interval", &mut kafka.commit_interval);
+    fields.duration("stall_time", &mut kafka.stall_time);
+    fields.properties("properties", &mut kafka.properties);
+    match kafka.check() {
+        Ok(()) => {}
+        Err(KafkaError::Setting { setting, reason }) => fields.refuse_here(&setting, reason),
+        Err(error) => fields.refuse_here("brokers", error.to_string()),
     }
 }
 

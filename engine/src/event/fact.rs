@@ -39,6 +39,13 @@ impl Event {
         self.fact.kind()
     }
 
+    /// Says where it comes from; part of its identity.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
     /// Gives the event an identity.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {

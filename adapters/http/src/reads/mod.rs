@@ -4,6 +4,7 @@
 //! /v1/models … /v1/compare ─▶ parameters ─▶ fresh: wait for the store ─▶ ReadStore ─▶ answer: JSON or Arrow
 //! /v1/events, /v1/tail ─────▶ parameters ─▶ position ─▶ feed, shelf: the log, at the client's pace, filtered ─▶ body
 //! /v1/projections ──────────▶ the engine's projections
+//! /v1/sources ──────────────▶ those who read from elsewhere into the log
 //! ```
 //!
 //! # Rules
@@ -28,6 +29,7 @@ mod predictions;
 mod projections;
 mod series;
 mod shelf;
+mod sources;
 mod tail;
 
 pub(crate) use feed::Reading;
@@ -49,6 +51,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(events::routes())
         .merge(tail::routes())
         .merge(projections::routes())
+        .merge(sources::routes())
 }
 
 /// Routes that need the scope `admin`.

@@ -116,6 +116,7 @@ impl TestServer {
             engine: engine.clone(),
             reads: Arc::new(store.reads()),
             metrics: Arc::new(|| "modelog_build_info{version=\"0\"} 1\n".to_owned()),
+            sources: Arc::new(Vec::new),
             maintenance: Arc::new(Keeper::default()),
         };
         let server = Server::bind(config, services).await.unwrap();

@@ -203,6 +203,7 @@ async fn bind(config: HttpConfig) -> Result<Server, HttpError> {
         engine,
         reads: Arc::new(store.reads()),
         metrics: Arc::new(String::new),
+        sources: Arc::new(Vec::new),
         maintenance: Arc::new(Keeper::default()),
     };
     Server::bind(config, services).await

@@ -389,6 +389,7 @@ async fn a_file_in_the_place_of_the_control_socket_is_kept() {
         engine,
         reads: std::sync::Arc::new(store.reads()),
         metrics: std::sync::Arc::new(String::new),
+        sources: std::sync::Arc::new(Vec::new),
         maintenance: std::sync::Arc::new(Keeper::default()),
     };
     let config = modelog_http::HttpConfig {

@@ -71,6 +71,7 @@ impl Site {
             engine: engine.clone(),
             reads,
             metrics: Arc::new(String::new),
+            sources: Arc::new(Vec::new),
             maintenance: Arc::new(Keeper::default()),
         };
         let config = HttpConfig {

@@ -1,0 +1,372 @@
+//! The thread that reads: it takes messages from librdkafka, fills portions, commits what is durable, and answers the
+//! group.
+//!
+//! ```text
+//! poll ─▶ message ─▶ portion ─(size, count, time)─▶ pipeline ─▶ log
+//!   │                                                  │
+//!   ├─▶ rebalance ─▶ where to start, or: wait for what is on its way, commit, give back
+//!   ├─▶ statistics ─▶ lag, positions without events, partitions that stand still
+//!   └─▶ error ─▶ what is still there? ─▶ a gap: halt or record
+//! ```
+//!
+//! # Invariants
+//! R1. Everything that happens to a partition happens on this thread, between two polls.
+//! R2. A partition is read from a position that the log has, or that was put into the log before: what is appended of it
+//!     follows.
+//! R3. Nothing is paused while a rebalance is under way.
+//! R4. A position that the partition does not hold any more stops it or is recorded; librdkafka is never left to choose
+//!     another (`auto.offset.reset` is `error`).
+//!
+//! # Failure
+//! Brokers that are away are waited for by librdkafka. When the log does not take events, reading is paused, and when it
+//! takes them again, every partition is read from where the log stands. Where the log will never take them, the source
+//! ends.
+
+mod check;
+mod group;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use modelog_engine::sources::SourceState;
+use modelog_engine::{AppendError, Engine, Health, metrics as names};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError as Library, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::client::{Context, Name, Notice};
+use crate::commit::Committer;
+use crate::config::KafkaConfig;
+use crate::intake::Intake;
+use crate::pipeline::Pipeline;
+use crate::shared::Shared;
+
+/// How long a poll waits for something to happen.
+const POLL_TIME: Duration = Duration::from_millis(100);
+/// How many messages are taken before anything else is looked at.
+const MESSAGES_AT_ONCE: usize = 1000;
+/// How long the log may be busy until reading is paused.
+const BUSY_TIME: Duration = Duration::from_millis(500);
+/// How long what is on its way is waited for when a partition is taken away or the source ends.
+const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// How long librdkafka may take to leave the group and close its connections.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// The reader's own part of a source.
+pub(crate) struct Reader {
+    engine: Engine,
+    config: KafkaConfig,
+    shared: Arc<Shared>,
+    consumer: BaseConsumer<Context>,
+    pipeline: Pipeline,
+    /// The cluster's identity, once it is known.
+    cluster: Option<Arc<str>>,
+    intake: Intake,
+    /// Reading is paused, since the log takes nothing.
+    paused: bool,
+    busy_since: Option<Duration>,
+    committed_at: Duration,
+    wanted: group::WantedPartitions,
+    checks: check::Checks,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        engine: Engine,
+        config: KafkaConfig,
+        shared: Arc<Shared>,
+        consumer: BaseConsumer<Context>,
+        pipeline: Pipeline,
+    ) -> Self {
+        let now = engine.clock().monotonic();
+        Self {
+            intake: Intake::new(Arc::clone(engine.clock())),
+            engine,
+            config,
+            shared,
+            consumer,
+            pipeline,
+            cluster: None,
+            paused: false,
+            busy_since: None,
+            committed_at: now,
+            wanted: group::WantedPartitions::default(),
+            checks: check::Checks::new(now),
+        }
+    }
+
+    /// Reads until the source is to end, or cannot go on.
+    pub(crate) fn run(mut self) {
+        if self.subscribe() {
+            while !self.shared.is_ending() && self.step() {}
+        }
+        self.end();
+    }
+
+    fn now(&self) -> Duration {
+        self.engine.clock().monotonic()
+    }
+
+    /// Joins the group; answers whether to go on.
+    fn subscribe(&mut self) -> bool {
+        let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
+        match self.consumer.subscribe(&topics) {
+            Ok(()) => true,
+            Err(error) => {
+                let reason = format!("the topics cannot be read: {error}");
+                self.shared.set_state(SourceState::Failed, Some(reason));
+                false
+            }
+        }
+    }
+
+    /// One round; answers whether to go on.
+    fn step(&mut self) -> bool {
+        if let Some(error) = self.pipeline.take_failure()
+            && !self.recover(&error)
+        {
+            return false;
+        }
+        if !self.poll() {
+            return false;
+        }
+        for notice in self.consumer.context().take() {
+            self.notice(notice);
+        }
+        if self.now().saturating_sub(self.committed_at) >= self.config.commit_interval {
+            self.commit(CommitMode::Async);
+        }
+        self.check();
+        true
+    }
+
+    /// Takes messages, as long as there are some and room for them; answers whether to go on.
+    fn poll(&mut self) -> bool {
+        if !self.make_room() {
+            // Something else may have happened; messages of before the pause are taken all the same.
+            return self.poll_once(POLL_TIME) != Polled::Fatal;
+        }
+        for _ in 0..MESSAGES_AT_ONCE {
+            let patience = self.intake.patience();
+            match self.poll_once(patience.unwrap_or(POLL_TIME)) {
+                Polled::Message if !self.intake.is_full() => {}
+                Polled::Fatal => return false,
+                Polled::Message => {
+                    self.send();
+                    return true;
+                }
+                Polled::Nothing => break,
+            }
+        }
+        if self.intake.patience().is_some_and(|left| left.is_zero()) {
+            self.send();
+        }
+        true
+    }
+
+    fn poll_once(&mut self, patience: Duration) -> Polled {
+        match self.consumer.poll(patience) {
+            None => Polled::Nothing,
+            Some(Ok(message)) => {
+                self.intake.take(&message);
+                Polled::Message
+            }
+            Some(Err(error)) => self.error(&error),
+        }
+    }
+
+    /// Sends the portion on its way.
+    fn send(&mut self) {
+        if let Some(portion) = self.intake.cut() {
+            self.pipeline.send(portion);
+        }
+    }
+
+    /// Waits for room; answers whether there is some. A log that is busy for long has reading paused, so that the group
+    /// hears of us and librdkafka does not gather what nobody takes.
+    fn make_room(&mut self) -> bool {
+        let room = self.pipeline.has_room() || self.pipeline.wait_for_room(POLL_TIME);
+        if !room {
+            let now = self.now();
+            let since = *self.busy_since.get_or_insert(now);
+            if now.saturating_sub(since) > BUSY_TIME {
+                self.pause();
+            }
+            return false;
+        }
+        self.busy_since = None;
+        if self.paused && self.engine.health() == Health::Accepting {
+            self.resume();
+        }
+        !self.paused
+    }
+
+    /// The partitions librdkafka reads for us.
+    fn fetched(&self) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for reading in &self.intake.partitions {
+            if reading.halted.is_none() {
+                list.add_partition(&reading.assigned.topic, reading.assigned.partition);
+            }
+        }
+        list
+    }
+
+    fn pause(&mut self) {
+        if let Err(error) = self.consumer.pause(&self.fetched()) {
+            tracing::warn!(%error, "reading could not be paused");
+        }
+        if !self.paused {
+            tracing::warn!("the log does not keep up: reading is paused");
+        }
+        self.paused = true;
+    }
+
+    fn resume(&mut self) {
+        let now = self.now();
+        for reading in &mut self.intake.partitions {
+            reading.rest(now);
+        }
+        match self.consumer.resume(&self.fetched()) {
+            Ok(()) => {
+                tracing::info!("the log takes events: reading goes on");
+                self.paused = false;
+            }
+            Err(error) => tracing::warn!(%error, "reading could not be resumed"),
+        }
+    }
+
+    /// A portion was not appended: waits for the log, and reads every partition from where the log stands. Answers whether
+    /// to go on.
+    fn recover(&mut self, error: &AppendError) -> bool {
+        let hopeless = matches!(
+            error,
+            AppendError::Poisoned { .. } | AppendError::OutcomeUnknown { .. } | AppendError::Closed
+        );
+        if hopeless {
+            let reason = format!("the log takes no events until it is opened again: {error}");
+            self.shared.set_state(SourceState::Failed, Some(reason));
+            return false;
+        }
+        tracing::warn!(%error, "events were not appended; they are read again");
+        for reading in &self.intake.partitions {
+            reading.assigned.lose();
+        }
+        self.intake.cut();
+        self.pipeline.wait_until_idle(DRAIN_TIME);
+        // What failed behind the first failure is read again too.
+        self.pipeline.take_failure();
+        self.pause();
+        self.checks.reread = true;
+        true
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Given(partitions) => self.given(partitions),
+            Notice::Taken { partitions, lost } => self.taken(&partitions, lost),
+            Notice::Committed(outcome) => self.committed(outcome),
+            Notice::Statistics(statistics) => self.observe(&statistics),
+            Notice::Error { code, text } => self.checks.trouble(code, text, self.now()),
+        }
+    }
+
+    fn committed(&mut self, outcome: KafkaResult<Vec<(Name, i64)>>) {
+        match outcome {
+            Ok(positions) => {
+                for ((topic, partition), position) in positions {
+                    if let Some(place) = self.intake.find(&topic, partition) {
+                        self.intake.partitions[place].committed = Some(position);
+                    }
+                }
+            }
+            // Nothing to commit, or a rebalance: the next one says it again.
+            Err(error) => tracing::debug!(%error, "positions were not committed"),
+        }
+    }
+
+    /// Tells the group what is durable.
+    fn commit(&mut self, mode: CommitMode) {
+        self.committed_at = self.now();
+        let all: Vec<usize> = (0..self.intake.partitions.len()).collect();
+        self.commit_some(&all, mode);
+    }
+
+    fn commit_some(&mut self, places: &[usize], mode: CommitMode) {
+        let mut list = TopicPartitionList::new();
+        let log = self.engine.log_id();
+        for place in places {
+            let reading = &self.intake.partitions[*place];
+            let Some(position) = reading.uncommitted() else {
+                continue;
+            };
+            let assigned = &reading.assigned;
+            let mut element = list.add_partition(&assigned.topic, assigned.partition);
+            element.set_metadata(Committer::text(log, reading.began));
+            element
+                .set_offset(Offset::Offset(position))
+                .expect("a position of the log is an offset");
+        }
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(error) = self.consumer.commit(&list, mode) {
+            tracing::debug!(%error, "positions were not committed");
+        }
+    }
+
+    /// What polling brought instead of a message.
+    fn error(&mut self, error: &Library) -> Polled {
+        metrics::counter!(names::KAFKA_FETCH_ERRORS, "group" => self.config.group_id.clone())
+            .increment(1);
+        if let Library::MessageConsumptionFatal(code) = error {
+            let reason = match code {
+                Code::FencedInstanceId => {
+                    "another member with the same `group_instance_id` has joined the group".into()
+                }
+                _ => format!("the group is out of reach for good: {error}"),
+            };
+            self.shared.set_state(SourceState::Failed, Some(reason));
+            return Polled::Fatal;
+        }
+        let now = self.now();
+        self.checks
+            .trouble(error.rdkafka_error_code(), error.to_string(), now);
+        Polled::Nothing
+    }
+
+    /// Puts everything in order, and leaves the group.
+    fn end(mut self) {
+        if !matches!(self.shared.status().state, SourceState::Failed) {
+            self.send();
+            if self.pipeline.wait_until_idle(DRAIN_TIME) {
+                self.commit(CommitMode::Sync);
+            }
+            self.shared.set_state(SourceState::Stopped, None);
+        }
+        self.shared.status().partitions.clear();
+        let Self {
+            consumer, pipeline, ..
+        } = self;
+        consumer.context().close();
+        // Closing talks to brokers, which may be gone; whoever stops us does not wait for that.
+        let (closed, wait) = std::sync::mpsc::channel();
+        let close = move || {
+            drop(consumer);
+            let _ = closed.send(());
+        };
+        let closing = std::thread::Builder::new().name("modelog-kafka-close".into());
+        if closing.spawn(close).is_ok() && wait.recv_timeout(CLOSE_TIME).is_err() {
+            tracing::warn!("the group could not be left in time; it will notice");
+        }
+        drop(pipeline);
+    }
+}
+
+/// What a poll brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polled {
+    Message,
+    Nothing,
+    Fatal,
+}

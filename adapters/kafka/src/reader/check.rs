@@ -1,0 +1,230 @@
+//! What the reader looks at now and then: whether brokers are there, whether topics are what they were, whether positions
+//! are still held, whether every partition moves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use modelog_engine::sources::{PartitionState, SourceState};
+use modelog_engine::{Health, metrics as names};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::statistics::Statistics;
+
+use super::Reader;
+use crate::client::Name;
+use crate::native;
+use crate::partition::Reading;
+use crate::start::GapReason;
+
+/// How often topics are asked for their identity.
+const IDENTITY_TIME: Duration = Duration::from_secs(3);
+/// How long a broker may take to answer a question in passing.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(3);
+/// How long trouble is shown after it was last met.
+const TROUBLE_TIME: Duration = Duration::from_secs(10);
+
+/// What is to be looked at, and what was found.
+#[derive(Debug)]
+pub(super) struct Checks {
+    /// Positions may be held no more.
+    positions: bool,
+    /// Every partition must be read from where the log stands.
+    pub(super) reread: bool,
+    identities_at: Duration,
+    /// A broker is connected, as far as is known.
+    connected: bool,
+    /// The last thing that went wrong, and when.
+    trouble: Option<(String, Duration)>,
+}
+
+impl Checks {
+    pub(super) fn new(now: Duration) -> Self {
+        Self {
+            positions: false,
+            reread: false,
+            identities_at: now,
+            connected: false,
+            trouble: None,
+        }
+    }
+
+    /// Takes note of something that went wrong.
+    pub(super) fn trouble(&mut self, code: Option<Code>, text: String, now: Duration) {
+        let unheld = [
+            Code::AutoOffsetReset,
+            Code::OffsetOutOfRange,
+            Code::LogTruncation,
+        ];
+        self.positions |= code.is_some_and(|code| unheld.contains(&code));
+        self.trouble = Some((text, now));
+    }
+
+    fn recent_trouble(&self, now: Duration) -> Option<&str> {
+        let (text, at) = self.trouble.as_ref()?;
+        (now.saturating_sub(*at) < TROUBLE_TIME).then_some(text)
+    }
+}
+
+impl Reader {
+    /// Looks at what is to be looked at.
+    pub(super) fn check(&mut self) {
+        if self.checks.reread && self.engine.health() == Health::Accepting {
+            self.checks.reread = false;
+            let all = self.intake.partitions.iter().map(Reading::key).collect();
+            self.read_anew(all);
+        }
+        self.take_up();
+        if std::mem::take(&mut self.checks.positions) {
+            self.check_positions();
+        }
+        if self.now().saturating_sub(self.checks.identities_at) > IDENTITY_TIME {
+            self.checks.identities_at = self.now();
+            self.check_identities();
+        }
+    }
+
+    /// Takes in what librdkafka tells of every partition.
+    pub(super) fn observe(&mut self, told: &Statistics) {
+        self.checks.connected = told.brokers.values().any(|broker| broker.state == "UP");
+        let read_committed = self
+            .config
+            .properties
+            .get("isolation.level")
+            .is_none_or(|level| level == "read_committed");
+        let partitions: BTreeMap<_, _> = told
+            .topics
+            .values()
+            .flat_map(|topic| {
+                let of_topic = topic.partitions.values();
+                of_topic.map(|partition| ((topic.topic.as_str(), partition.partition), partition))
+            })
+            .collect();
+        let now = self.now();
+        let mut stalled = Vec::new();
+        for place in 0..self.intake.partitions.len() {
+            let reading = &mut self.intake.partitions[place];
+            let key = (&*reading.assigned.topic, reading.assigned.partition);
+            let Some(told) = partitions.get(&key) else {
+                continue;
+            };
+            if let Some(next) = reading.observe(told, read_committed, now) {
+                self.intake.pass_over(place, next);
+            } else if self.paused || !self.checks.connected {
+                reading.rest(now);
+            } else if reading.stalls(self.config.stall_time, now) {
+                tracing::warn!(
+                    partition = reading.name(),
+                    position = reading.next,
+                    "there are events, and none has come for a while: it is read anew"
+                );
+                stalled.push(reading.key());
+            }
+        }
+        self.read_anew(stalled);
+        self.tell();
+    }
+
+    /// Says where everything stands.
+    fn tell(&mut self) {
+        let mut partitions: Vec<_> = self
+            .intake
+            .partitions
+            .iter()
+            .map(|reading| reading.status(self.paused))
+            .collect();
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        for partition in &partitions {
+            let labels = self.partition_labels(&partition.topic, partition.partition);
+            metrics::gauge!(names::KAFKA_LAG, &labels).set(partition.lag.unwrap_or(0) as f64);
+        }
+        let wrong: Vec<_> = partitions
+            .iter()
+            .filter(|partition| {
+                matches!(
+                    partition.state,
+                    PartitionState::Halted | PartitionState::Stalled
+                )
+            })
+            .map(|partition| {
+                let reason = partition.reason.as_deref().unwrap_or_default();
+                format!("{}/{}: {reason}", partition.topic, partition.partition)
+            })
+            .collect();
+        let trouble = self.checks.recent_trouble(self.now()).map(str::to_owned);
+        let (state, reason) = if !self.checks.connected {
+            let brokers = self.config.brokers.join(", ");
+            let why = trouble.map_or(String::new(), |why| format!(": {why}"));
+            let reason = format!("no broker of {brokers} can be reached{why}");
+            (SourceState::Connecting, Some(reason))
+        } else if !wrong.is_empty() {
+            (SourceState::Degraded, Some(wrong.join("; ")))
+        } else if let Some(trouble) = trouble {
+            (SourceState::Degraded, Some(trouble))
+        } else {
+            (SourceState::Running, None)
+        };
+        {
+            let mut status = self.shared.status();
+            status.partitions = partitions;
+            status.cluster = self.cluster.as_deref().map(str::to_owned);
+        }
+        self.shared.set_state(state, reason);
+    }
+
+    /// Looks whether partitions still hold the positions they are read from.
+    fn check_positions(&mut self) {
+        let mut gone = Vec::new();
+        for reading in &self.intake.partitions {
+            if reading.halted.is_some() {
+                continue;
+            }
+            let (topic, partition) = (&*reading.assigned.topic, reading.assigned.partition);
+            match self
+                .consumer
+                .fetch_watermarks(topic, partition, ANSWER_TIME)
+            {
+                Ok((low, high)) if (low..=high).contains(&reading.next) => {}
+                Ok(_) => gone.push(reading.key()),
+                Err(error) => {
+                    tracing::debug!(%error, "positions could not be looked at; once more");
+                    self.checks.positions = true;
+                }
+            }
+        }
+        self.read_anew(gone);
+    }
+
+    /// Looks whether topics are the ones that were read before.
+    fn check_identities(&mut self) {
+        let known: BTreeMap<String, u128> = self
+            .intake
+            .partitions
+            .iter()
+            .filter_map(|reading| {
+                let id = reading.assigned.topic_id?;
+                Some((reading.assigned.topic.to_string(), id))
+            })
+            .collect();
+        if known.is_empty() || !self.checks.connected {
+            return;
+        }
+        let topics: Vec<&str> = known.keys().map(String::as_str).collect();
+        let Ok(now) = native::topic_ids(self.consumer.client(), &topics, ANSWER_TIME) else {
+            return;
+        };
+        let other: Vec<&str> = topics
+            .iter()
+            .zip(now)
+            .filter(|(topic, now)| now.is_some_and(|now| now != known[**topic]))
+            .map(|(topic, _)| *topic)
+            .collect();
+        let keys = self.intake.partitions.iter().map(Reading::key);
+        let of_others = keys
+            .filter(|(topic, _)| other.contains(&topic.as_str()))
+            .collect::<Vec<Name>>();
+        if !of_others.is_empty() {
+            tracing::warn!(?other, "{}", GapReason::TopicRecreated.text());
+            self.read_anew(of_others);
+        }
+    }
+}
