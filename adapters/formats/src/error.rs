@@ -45,8 +45,10 @@ pub(crate) enum Code {
     TooDeep,
     EventTooLarge,
     BatchTooLarge,
+    TooManyRejected,
     BadCloudEvent,
     BadBase64,
+    NeedsSchema,
     BadArrow,
     UnsupportedArrowType,
 }
@@ -166,8 +168,13 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     ),
     code(
         "batch_too_large",
-        "the events of one call take more bytes than allowed",
-        "send them in several calls",
+        "the events of one call, or of one message of a stream, take more bytes than allowed",
+        "send them in several calls or messages",
+    ),
+    code(
+        "too_many_rejected",
+        "a message of a stream holds more bad events than are recorded one by one; what is left of it is kept as one",
+        "correct its producer, then retry what was kept",
     ),
     code(
         "bad_cloud_event",
@@ -178,6 +185,11 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "bad_base64",
         "data_base64 is not base64",
         "encode it as RFC 4648 says, with padding",
+    ),
+    code(
+        "needs_schema",
+        "a message has the framing of a schema registry, and its content is not JSON",
+        "produce it as JSON, or with the JSON serializer of the registry; Avro and Protobuf are not read",
     ),
     code(
         "bad_arrow",
@@ -258,12 +270,15 @@ impl fmt::Display for DecodeErrors {
 /// What stopped the reading of an event.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// Bytes before the place, in the text that is being read.
+    /// Bytes before the place, in the text that is being read; [`OUTSIDE`] if it is not in there.
     pub(crate) at: usize,
     pub(crate) field: Option<String>,
     pub(crate) code: Code,
     pub(crate) message: String,
 }
+
+/// The place of what stands beside the text: in headers.
+pub(crate) const OUTSIDE: usize = usize::MAX;
 
 /// Boxed, so that results on the path without faults stay small.
 pub(crate) type Faulty<T> = Result<T, Box<Fault>>;
@@ -311,8 +326,24 @@ impl Fault {
     /// The same fault, in a text that starts this much later.
     #[cold]
     pub(crate) fn moved_by(mut self: Box<Self>, bytes: usize) -> Box<Self> {
-        self.at += bytes;
+        if self.at != OUTSIDE {
+            self.at += bytes;
+        }
         self
+    }
+
+    /// The fault as an error of the event of that number.
+    #[cold]
+    pub(crate) fn located(self, event: u64, line: Option<u64>) -> LocatedError {
+        let byte = (self.at != OUTSIDE).then_some(self.at as u64);
+        LocatedError {
+            event,
+            line: line.filter(|_| byte.is_some()),
+            byte,
+            field: self.field,
+            code: self.code.as_str(),
+            message: self.message,
+        }
     }
 }
 
@@ -337,8 +368,12 @@ fn code_of(problem: &FieldProblem) -> Code {
 
 /// Text of a producer as a message may show it: its beginning.
 pub(crate) fn shown(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 100;
-    match text.char_indices().nth(CHARACTERS_MAX) {
+    shown_up_to(100, text)
+}
+
+/// The same, up to so many characters.
+pub(crate) fn shown_up_to(characters: usize, text: &str) -> String {
+    match text.char_indices().nth(characters) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }

@@ -16,6 +16,9 @@ use crate::scan::{Scanner, Str};
 use crate::unknown::Unknown;
 use crate::value::{ValueWriter, unescaped};
 
+/// The attribute that every CloudEvent has, and no flat event.
+pub(crate) const SPEC_VERSION: &str = "specversion";
+
 /// Where an event stands in a text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spot<'a> {
@@ -41,6 +44,8 @@ pub(crate) struct Given<'a> {
 pub(crate) struct Known<'a> {
     pub(crate) kind: Option<Kind>,
     pub(crate) fields: &'a [Given<'a>],
+    /// Whether the event is at fault if it has a `specversion`, as envelopes of CloudEvents do.
+    pub(crate) not_enveloped: bool,
 }
 
 /// Reads events one after the other. What it learns from one makes the next one faster.
@@ -338,25 +343,11 @@ impl<'o> EventReader<'o> {
     #[cold]
     fn find_kind(&mut self, spot: Spot<'_>) -> Faulty<Kind> {
         let mut scan = Scanner::new(spot.text, spot.start, &self.options.limits);
-        if !scan.take(b'{') {
+        if scan.peek() != Some(b'{') {
             return Err(not_an_object(scan, spot.depth - 1));
         }
-        if scan.blanks() != Some(b'}') {
-            loop {
-                let key = scan.string("a field's name in quotes")?;
-                scan.expect(b':', "`:`")?;
-                scan.blanks();
-                if unescaped(key, &mut self.values.scratch) == "type" {
-                    return self.read_kind(&mut scan, spot.depth);
-                }
-                scan.value(spot.depth)?;
-                match scan.blanks() {
-                    Some(b',') => scan.take(b','),
-                    Some(b'}') => break,
-                    _ => return Err(scan.unexpected("`,` or `}`")),
-                };
-                scan.blanks();
-            }
+        if scan.find_member("type", spot.depth, &mut self.values.scratch)? {
+            return self.read_kind(&mut scan, spot.depth);
         }
         Err(missing_type(spot.start))
     }
@@ -364,7 +355,11 @@ impl<'o> EventReader<'o> {
     /// A field the kind does not have.
     fn unknown_field(&mut self, reading: &mut Reading<'_, '_>, key_at: usize) -> Faulty<()> {
         let Reading {
-            scan, spot, kind, ..
+            scan,
+            spot,
+            kind,
+            known,
+            ..
         } = reading;
         let key = Scanner::new(spot.text, key_at, &self.options.limits).string_rest()?;
         let at = scan.at();
@@ -372,6 +367,10 @@ impl<'o> EventReader<'o> {
             .value(spot.depth)
             .map_err(|fault| fault.in_field(key.raw))?;
         let name = unescaped(key, &mut self.values.scratch);
+        if known.not_enveloped && name == SPEC_VERSION && value != "null" {
+            let message = "the event is the envelope of another one";
+            return Err(Fault::new(Code::BadCloudEvent, key.at, message).in_field(name));
+        }
         if self.options.strict {
             let message = format!("{kind} has no field {:?}", shown(name));
             return Err(Fault::new(Code::UnknownField, key.at, message).in_field(name));

@@ -1,12 +1,10 @@
 //! Flat JSON: the fields of an event beside its `type`, or without it where the kind is known.
 
-use std::collections::BTreeMap;
-
 use modelog_engine::batch::EventBatchBuilder;
 
 use crate::error::Faulty;
 use crate::event::{EventReader, Known, Spot};
-use crate::text::ReadEvent;
+use crate::text::{Here, ReadEvent};
 
 /// Reads flat events.
 #[derive(Debug)]
@@ -17,24 +15,27 @@ pub(crate) struct FlatReader<'o> {
 
 impl ReadEvent for FlatReader<'_> {
     #[inline]
-    fn read(
+    fn read(&mut self, builder: &mut EventBatchBuilder, here: Here<'_>) -> Faulty<usize> {
+        self.events.flat(builder, here, self.known)
+    }
+}
+
+impl EventReader<'_> {
+    /// Reads a flat event.
+    #[inline]
+    pub(crate) fn flat(
         &mut self,
         builder: &mut EventBatchBuilder,
-        text: &str,
-        start: usize,
-        alone: bool,
+        here: Here<'_>,
+        known: Known<'_>,
     ) -> Faulty<usize> {
-        self.events.unknown.truncate(0);
+        self.unknown.truncate(0);
         let spot = Spot {
-            text,
-            start,
-            alone,
+            text: here.text,
+            start: here.start,
+            alone: here.alone,
             depth: 1,
         };
-        self.events.event(builder, spot, self.known)
-    }
-
-    fn unknown_fields(self) -> BTreeMap<String, u64> {
-        self.events.unknown_fields
+        self.event(builder, spot, known)
     }
 }

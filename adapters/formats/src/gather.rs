@@ -3,14 +3,46 @@
 //! An event that cannot be understood is described, or recorded as `EventRejected` in its place.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use modelog_engine::batch::EventBatchBuilder;
-use modelog_engine::event::EventRejected;
-use sha2::{Digest, Sha256};
 
 use crate::Decoded;
 use crate::error::{Code, DecodeErrors, LocatedError};
 use crate::options::{Limits, OnError, Options};
+use crate::rejection::Rejection;
+
+/// Where the events of a body go, and what is wrong with them.
+pub(crate) trait Sink {
+    fn builder(&mut self) -> &mut EventBatchBuilder;
+
+    /// How many events of the body were met, and so the number of the next one.
+    fn events(&self) -> u64;
+
+    /// Counts an event that was read; answers whether to go on.
+    fn accepted(&mut self) -> bool;
+
+    /// Takes note of an event that cannot be understood; answers whether to go on.
+    fn rejected(&mut self, error: LocatedError, bad: Bad<'_>) -> bool;
+}
+
+/// An event that cannot be understood.
+#[derive(Clone, Debug)]
+pub(crate) struct Bad<'b> {
+    pub(crate) body: &'b [u8],
+    /// The bytes of the body that are the event.
+    pub(crate) range: Range<usize>,
+    pub(crate) among: Among,
+}
+
+/// What an event has beside it in its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Nothing: the body is the event.
+    Alone,
+    Lines,
+    Elements,
+}
 
 /// Gathers the events and errors of one body.
 #[derive(Debug)]
@@ -37,27 +69,30 @@ impl<'o> Gather<'o> {
         }
     }
 
-    /// How many events were met, and so the number of the next one.
-    pub(crate) fn events(&self) -> u64 {
-        self.events
-    }
-
-    /// Counts an event that was read; answers whether there is room for more.
-    #[inline]
-    pub(crate) fn accepted(&mut self) -> bool {
-        self.events += 1;
-        let max = self.options.limits.batch_bytes_max();
-        self.builder.bytes() <= max || self.too_large(max)
-    }
-
-    /// Takes note of an event that cannot be understood, `raw` being its bytes; answers whether there is room for
-    /// more.
+    /// Takes note of an event that cannot be understood, `raw` being its bytes, and `headers`, in JSON, what stood beside
+    /// them; answers whether there is room for more.
     #[cold]
-    pub(crate) fn rejected(&mut self, error: LocatedError, raw: &[u8]) -> bool {
+    pub(crate) fn reject(
+        &mut self,
+        error: LocatedError,
+        raw: &[u8],
+        headers: Option<&str>,
+    ) -> bool {
         if self.options.on_error == OnError::Record {
-            let rejection = rejection(&error, raw, self.options.limits.raw_bytes);
-            let recorded = self.builder.push(&rejection.into());
-            recorded.expect("a rejection has a reason, and text without U+0000");
+            let position = match (error.line, error.byte) {
+                (Some(line), Some(byte)) => format!("line {line}, byte {byte}"),
+                (None, Some(byte)) => format!("byte {byte}"),
+                _ => format!("row {}", error.event),
+            };
+            let rejection = Rejection {
+                reason: error.code,
+                message: &error.message,
+                position: &position,
+                raw,
+                headers,
+                ..Rejection::default()
+            };
+            rejection.write(&mut self.builder, self.options.limits.raw_bytes);
         }
         self.describe(error);
         self.accepted()
@@ -102,6 +137,27 @@ impl<'o> Gather<'o> {
     }
 }
 
+impl Sink for Gather<'_> {
+    fn builder(&mut self) -> &mut EventBatchBuilder {
+        &mut self.builder
+    }
+
+    fn events(&self) -> u64 {
+        self.events
+    }
+
+    #[inline]
+    fn accepted(&mut self) -> bool {
+        self.events += 1;
+        let max = self.options.limits.batch_bytes_max();
+        self.builder.bytes() <= max || self.too_large(max)
+    }
+
+    fn rejected(&mut self, error: LocatedError, bad: Bad<'_>) -> bool {
+        self.reject(error, bad.body[bad.range].trim_ascii_end(), None)
+    }
+}
+
 impl Limits {
     pub(crate) fn batch_bytes_max(&self) -> usize {
         self.batch_bytes.min(Self::BATCH_BYTES_MAX)
@@ -119,51 +175,5 @@ pub(crate) fn batch_too_large(event: u64, max: usize) -> LocatedError {
         message: format!(
             "the events take more than {max} bytes, which is all that one call may bring"
         ),
-    }
-}
-
-/// The record of an event that cannot be understood.
-fn rejection(error: &LocatedError, raw: &[u8], raw_bytes_max: usize) -> EventRejected {
-    let kept = &raw[..raw.len().min(raw_bytes_max)];
-    let position = match (error.line, error.byte) {
-        (Some(line), Some(byte)) => format!("line {line}, byte {byte}"),
-        (None, Some(byte)) => format!("byte {byte}"),
-        _ => format!("row {}", error.event),
-    };
-    EventRejected {
-        reason: error.code.to_owned(),
-        // Messages show what the producer wrote.
-        message: Some(error.message.replace('\0', "\u{fffd}")),
-        position: Some(position),
-        raw: Some(kept.to_vec()),
-        raw_bytes: i64::try_from(raw.len()).ok(),
-        raw_sha256: (kept.len() < raw.len()).then(|| hex(&Sha256::digest(raw))),
-        ..EventRejected::default()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_events_are_kept_in_part_with_their_hash() {
-        let error = batch_too_large(7, 1);
-        let whole = rejection(&error, b"abc", 3);
-        assert_eq!(whole.raw.as_deref(), Some(&b"abc"[..]));
-        assert_eq!((whole.raw_bytes, whole.raw_sha256), (Some(3), None));
-        assert_eq!(whole.position.as_deref(), Some("row 7"));
-        let part = rejection(&error, b"abc", 2);
-        assert_eq!(part.raw.as_deref(), Some(&b"ab"[..]));
-        assert_eq!(part.raw_bytes, Some(3));
-        // FIPS 180-2, the example of "abc".
-        assert_eq!(
-            part.raw_sha256.as_deref(),
-            Some("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
-        );
     }
 }

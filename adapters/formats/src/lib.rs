@@ -1,4 +1,4 @@
-//! Bytes into batches of events: flat JSON, CloudEvents, Arrow.
+//! Bytes into batches of events: flat JSON, CloudEvents, Arrow; one body at a time, or message after message.
 //!
 //! ```text
 //! text ─▶ UTF-8 checked once ─▶ scanner: grammar ─▶ field by field into columns ─▶ EventBatch
@@ -33,7 +33,11 @@ mod event;
 mod fields;
 mod flat;
 mod gather;
+mod json;
+mod kserve;
+mod message;
 mod options;
+mod rejection;
 mod scan;
 mod text;
 mod unknown;
@@ -45,13 +49,17 @@ use modelog_engine::batch::EventBatch;
 use modelog_engine::event::{Kind, schema};
 
 pub use error::{DecodeErrors, ERROR_CODES, ErrorCode, LocatedError};
+pub use kserve::{ModelTemplate, TemplateError};
+pub use message::{
+    Message, MessageFormat, MessageReader, Outcome, Place, RejectedMessage, RetryError,
+};
 pub use options::{Limits, OnError, Options};
 
-use cloud::CloudReader;
+use cloud::{CloudReader, Header};
 use error::Code;
 use event::{EventReader, Given, Known};
 use flat::FlatReader;
-use gather::Gather;
+use gather::{Gather, Sink as _};
 use text::{Body, Layout, ReadEvent};
 
 /// What bytes are.
@@ -69,6 +77,16 @@ pub enum Format {
     Arrow,
 }
 
+/// A CloudEvent in binary mode, as HTTP has it: its attributes are headers, its data is the body.
+#[derive(Clone, Copy, Debug)]
+pub struct BinaryEvent<'a> {
+    /// Names as in an envelope, in any case, and values without what the transport did to them.
+    pub attributes: &'a [(&'a str, &'a str)],
+    /// Of the data.
+    pub content_type: Option<&'a str>,
+    pub data: &'a [u8],
+}
+
 /// Events, and what is worth saying about them.
 #[derive(Debug)]
 pub struct Decoded {
@@ -84,18 +102,61 @@ pub struct Decoded {
 /// # Errors
 /// What cannot be understood, located; with [`OnError::Record`] only what concerns the whole body.
 pub fn decode(bytes: &[u8], format: Format, options: &Options) -> Result<Decoded, DecodeErrors> {
-    let flat = || FlatReader {
-        events: EventReader::new(options),
-        known: Known::default(),
+    let layout = match format {
+        Format::Json => Layout::ObjectOrArray,
+        Format::Ndjson => Layout::Lines,
+        Format::CloudEvent => Layout::Object,
+        Format::CloudEventBatch => Layout::Array,
+        Format::Arrow => return arrow::decode(bytes, options),
     };
-    let cloud = || CloudReader::new(options);
     match format {
-        Format::Json => read(bytes, options, flat(), Layout::ObjectOrArray),
-        Format::Ndjson => read(bytes, options, flat(), Layout::Lines),
-        Format::CloudEvent => read(bytes, options, cloud(), Layout::Object),
-        Format::CloudEventBatch => read(bytes, options, cloud(), Layout::Array),
-        Format::Arrow => arrow::decode(bytes, options),
+        Format::CloudEvent | Format::CloudEventBatch => {
+            let mut reader = CloudReader::new(options, ModelTemplate::standard());
+            let gather = read(bytes, options, &mut reader, layout);
+            gather.finish(reader.events.unknown_fields)
+        }
+        _ => {
+            let mut reader = FlatReader {
+                events: EventReader::new(options),
+                known: Known::default(),
+            };
+            let gather = read(bytes, options, &mut reader, layout);
+            gather.finish(reader.events.unknown_fields)
+        }
     }
+}
+
+/// Reads a CloudEvent in binary mode. Of events of KServe's inference logger, as of those in envelopes, the model is
+/// named by [`ModelTemplate::standard`].
+///
+/// # Errors
+/// What cannot be understood, located; with [`OnError::Record`] it is recorded, with the attributes as headers.
+pub fn decode_binary(event: &BinaryEvent<'_>, options: &Options) -> Result<Decoded, DecodeErrors> {
+    let mut reader = CloudReader::new(options, ModelTemplate::standard());
+    let mut gather = Gather::new(options);
+    let attributes = event.attributes.iter();
+    let headers = attributes.clone().map(|(name, value)| Header {
+        name,
+        value: value.as_bytes(),
+    });
+    let content_type = event.content_type.map(str::as_bytes);
+    match reader.binary(&mut gather.builder, headers, content_type, event.data) {
+        Ok(()) => {
+            gather.accepted();
+        }
+        Err(fault) => {
+            let line = text::line_of(event.data, fault.at);
+            let named: Vec<_> = attributes
+                .map(|(name, value)| (format!("ce-{name}"), value.as_bytes()))
+                .collect();
+            let headers = named.iter().map(|(name, value)| (&**name, Some(*value)));
+            let content_type = content_type.map(|value| ("content-type", Some(value)));
+            let headers = message::headers_json(headers.chain(content_type));
+            let error = fault.located(0, Some(line));
+            gather.reject(error, event.data, headers.as_deref());
+        }
+    }
+    gather.finish(reader.events.unknown_fields)
 }
 
 /// Reads events of a kind that is known, of which some fields are known too, as with an API whose paths name them:
@@ -130,11 +191,12 @@ pub fn decode_as(
             at: None,
         });
     }
-    let reader = FlatReader {
+    let mut reader = FlatReader {
         events: EventReader::new(options),
         known: Known {
             kind: Some(kind),
             fields: &fields,
+            ..Known::default()
         },
     };
     let bytes = if bytes.trim_ascii().is_empty() {
@@ -142,22 +204,23 @@ pub fn decode_as(
     } else {
         bytes
     };
-    read(bytes, options, reader, Layout::ObjectOrArray)
+    let gather = read(bytes, options, &mut reader, Layout::ObjectOrArray);
+    gather.finish(reader.events.unknown_fields)
 }
 
-fn read<R: ReadEvent>(
+fn read<'o, R: ReadEvent>(
     bytes: &[u8],
-    options: &Options,
-    mut reader: R,
+    options: &'o Options,
+    reader: &mut R,
     layout: Layout,
-) -> Result<Decoded, DecodeErrors> {
+) -> Gather<'o> {
     let mut gather = Gather::new(options);
     if bytes.len() > Limits::BATCH_BYTES_MAX {
         gather.refuse(gather::batch_too_large(0, Limits::BATCH_BYTES_MAX));
     } else {
-        Body::new(bytes, &options.limits, &mut reader, &mut gather).read(layout);
+        Body::new(bytes, &options.limits, reader, &mut gather).read(layout);
     }
-    gather.finish(reader.unknown_fields())
+    gather
 }
 
 /// The error of a call that makes no sense, whatever the body.

@@ -8,6 +8,7 @@
 //! that is about twice as fast. serde_json is the oracle of the tests: both accept the same texts, save unpaired
 //! surrogates, which only we refuse.
 
+mod member;
 mod number;
 mod string;
 

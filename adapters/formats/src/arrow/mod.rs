@@ -21,14 +21,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, StringArray};
-use modelog_engine::batch::{EventBatch, RowWriter, Table};
+use modelog_engine::batch::{EventBatch, EventBatchBuilder, RowWriter, Table};
 use modelog_engine::event::schema::{self, FieldType};
 use modelog_engine::event::{FieldError, Kind, VALUE_BYTES_MAX};
 
-use crate::error::{Code, DecodeErrors, Fault, Faulty, LocatedError, shown};
-use crate::event::check_size;
+use crate::error::{Code, DecodeErrors, Fault, Faulty, LocatedError, OUTSIDE, shown};
+use crate::event::{EventReader, check_size};
 use crate::fields::{Form, Meaning, look_up};
-use crate::gather::{Gather, batch_too_large};
+use crate::gather::{Gather, Sink as _, batch_too_large};
 use crate::scan::Scanner;
 use crate::{Decoded, Limits, Options};
 
@@ -67,10 +67,38 @@ pub(crate) fn decode(bytes: &[u8], options: &Options) -> Result<Decoded, DecodeE
         if code == Code::BatchTooLarge {
             gather.refuse(error);
         } else {
-            gather.rejected(error, &bytes[at..]);
+            gather.reject(error, &bytes[at..], None);
         }
     }
     gather.finish(events.unknown_fields)
+}
+
+/// Adds the events of a stream to a batch, all or none; answers how many they are. Rows that have no id are given one, and
+/// a source, if `identity` says which.
+pub(crate) fn append(
+    bytes: &[u8],
+    reader: &mut EventReader<'_>,
+    builder: &mut EventBatchBuilder,
+    identity: Option<(&str, impl Fn(u64) -> String)>,
+) -> Faulty<u32> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    let options = reader.options;
+    let mut events = Events::new(options);
+    events.read(bytes)?;
+    let identity = |row| {
+        let (source, id) = identity.as_ref()?;
+        Some((id(row), *source))
+    };
+    // The first time to see whether all is well with them.
+    events.add(&mut EventBatchBuilder::new(), &options.limits, identity)?;
+    let rows = events.add(builder, &options.limits, identity)?;
+    for (name, count) in events.unknown_fields {
+        let names_max = options.limits.unknown_fields;
+        crate::unknown::count(&mut reader.unknown_fields, &name, count, names_max);
+    }
+    Ok(rows)
 }
 
 /// The error of an event.
@@ -273,11 +301,39 @@ impl<'o> Events<'o> {
         Table::from_checked_arrays(self.kind, rows, arrays).ok()
     }
 
+    /// Adds the events to a batch, up to one that is wrong.
+    fn add(
+        &self,
+        builder: &mut EventBatchBuilder,
+        limits: &Limits,
+        identity: impl Fn(u64) -> Option<(String, &'o str)>,
+    ) -> Faulty<u32> {
+        let mut number = 0;
+        for batch in &self.batches {
+            for row in 0..batch.rows {
+                let identity = identity(u64::from(number));
+                let written = batch.write(builder.row(self.kind), row, limits, identity);
+                written.map_err(|mut fault| {
+                    fault.message = format!("row {number}: {}", fault.message);
+                    fault.at = OUTSIDE;
+                    fault
+                })?;
+                number += 1;
+            }
+        }
+        Ok(number)
+    }
+
     /// The events one by one; answers whether there was room for all.
     fn rows(&self, gather: &mut Gather<'_>) -> bool {
         for batch in &self.batches {
             for row in 0..batch.rows {
-                let written = batch.write(gather.builder.row(self.kind), row, &self.options.limits);
+                let written = batch.write(
+                    gather.builder.row(self.kind),
+                    row,
+                    &self.options.limits,
+                    None,
+                );
                 let room = match written {
                     Ok(()) => gather.accepted(),
                     Err(fault) => {
@@ -285,7 +341,7 @@ impl<'o> Events<'o> {
                         let names = self.names.iter().map(String::as_str);
                         let members = names.zip(&batch.arrays);
                         json::object(members.map(|(name, array)| (name, array, row)), &mut raw);
-                        gather.rejected(located(*fault, gather.events()), &raw)
+                        gather.reject(located(*fault, gather.events()), &raw, None)
                     }
                 };
                 if !room {
@@ -338,7 +394,14 @@ impl Batch {
         check_size(bytes, limits.event_bytes, 0)
     }
 
-    fn write(&self, mut to: RowWriter<'_>, row: usize, limits: &Limits) -> Faulty<()> {
+    /// Writes a row; one without an id is given an identity, if there is one for it.
+    fn write(
+        &self,
+        mut to: RowWriter<'_>,
+        row: usize,
+        limits: &Limits,
+        identity: Option<(String, &str)>,
+    ) -> Faulty<()> {
         self.check_size(row, limits)?;
         for column in &self.columns {
             let name = || schema::field(to.kind(), column.number).name;
@@ -353,10 +416,24 @@ impl Batch {
                     check_json(text, limits).map_err(|fault| fault.in_field(name()))?;
                 }
             }
+            let is_null = column.source.texts().is_none_or(|texts| texts.is_null(row));
+            if is_null && matches!(column.number, schema::ID | schema::SOURCE) {
+                continue;
+            }
             column
                 .source
                 .write(&mut to, column.number, column.ty, row)
                 .map_err(|error| Fault::of_field(error, 0))?;
+        }
+        if let Some((id, source)) = identity
+            && !to.is_stated(schema::ID)
+        {
+            to.text(schema::ID, &id)
+                .map_err(|error| Fault::of_field(error, 0))?;
+            if !to.is_stated(schema::SOURCE) {
+                to.text(schema::SOURCE, source)
+                    .map_err(|error| Fault::of_field(error, 0))?;
+            }
         }
         to.finish().map_err(|error| Fault::of_field(error, 0))
     }

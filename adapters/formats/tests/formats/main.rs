@@ -5,6 +5,7 @@ mod cloud;
 mod errors;
 mod flat;
 mod hostile;
+mod message;
 mod random;
 mod values;
 
