@@ -30,8 +30,8 @@ mod projections;
 mod restore;
 mod schedule;
 mod serve;
-mod sources;
 mod show;
+mod sources;
 mod tail;
 
 use std::future::Future;

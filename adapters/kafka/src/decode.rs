@@ -1,5 +1,6 @@
 //! A portion becomes a batch: every message is read, and every stretch becomes an origin.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use modelog_engine::batch::EventBatch;
@@ -54,70 +55,22 @@ impl Decoder {
         }
     }
 
-    /// Reads a portion without the stretches that are `left_out`.
-    pub(crate) fn decode(&self, portion: &Portion, left_out: &[bool]) -> EventBatch {
-        let Inner {
-            format,
-            options,
-            template,
-            ..
-        } = &*self.inner;
-        let mut reader = MessageReader::new(*format, options, template);
-        let mut origins = Vec::with_capacity(portion.stretches.len());
+    /// Reads a portion without the stretches that are `left_out`. It is one batch, unless its messages say much more than
+    /// their length.
+    pub(crate) fn decode(&self, portion: &Portion, left_out: &[bool]) -> Vec<EventBatch> {
+        let mut batches = Batches {
+            decoder: &self.inner,
+            done: Vec::new(),
+            reader: self.inner.reader(),
+            origins: Vec::with_capacity(portion.stretches.len()),
+        };
         let mut headers = Vec::new();
-        for (stretch, _) in portion
-            .stretches
-            .iter()
-            .zip(left_out)
-            .filter(|(_, left_out)| !**left_out)
-        {
-            origins.push(self.stretch(&mut reader, portion, stretch, &mut headers));
+        let read = portion.stretches.iter().zip(left_out);
+        for (stretch, _) in read.filter(|(_, left_out)| !**left_out) {
+            let (bytes, tombstones) = batches.stretch(portion, stretch, &mut headers);
+            self.count(stretch, bytes, tombstones);
         }
-        let mut batch = reader.finish().batch;
-        for origin in origins {
-            batch.add_origin(origin);
-        }
-        batch
-    }
-
-    fn stretch<'p>(
-        &self,
-        reader: &mut MessageReader<'_>,
-        portion: &'p Portion,
-        stretch: &'p Stretch,
-        headers: &mut Vec<(&'p str, Option<&'p [u8]>)>,
-    ) -> Origin {
-        let first_ord = reader.rows();
-        let rejected_before = reader.rejected();
-        let (mut bytes, mut tombstones) = (0, 0);
-        for entry in &stretch.entries {
-            headers.clear();
-            headers.extend(portion.headers(entry));
-            let message = Message {
-                place: Place {
-                    topic: &stretch.assigned.topic,
-                    partition: stretch.assigned.partition,
-                    position: entry.position,
-                },
-                value: portion.value(entry),
-                key: portion.key(entry),
-                headers,
-            };
-            bytes += message.value.map_or(0, <[u8]>::len) + message.key.map_or(0, <[u8]>::len);
-            if matches!(reader.read(&message), Outcome::Tombstone) {
-                tombstones += 1;
-            }
-        }
-        self.count(stretch, bytes, tombstones);
-        Origin {
-            source: stretch
-                .assigned
-                .source(stretch.first, stretch.next, stretch.leader_epoch),
-            first_ord,
-            rows: reader.rows() - first_ord,
-            rejected: reader.rejected() - rejected_before,
-            duplicates: 0,
-        }
+        batches.finish()
     }
 
     fn count(&self, stretch: &Stretch, bytes: usize, tombstones: u64) {
@@ -133,5 +86,93 @@ impl Decoder {
         if tombstones > 0 {
             metrics::counter!(names::KAFKA_TOMBSTONES, &labels()).increment(tombstones);
         }
+    }
+}
+
+impl Inner {
+    fn reader(&self) -> MessageReader<'_> {
+        MessageReader::new(self.format, &self.options, &self.template)
+    }
+}
+
+/// The batches that a portion becomes.
+struct Batches<'d> {
+    decoder: &'d Inner,
+    done: Vec<EventBatch>,
+    reader: MessageReader<'d>,
+    /// Of the batch that grows.
+    origins: Vec<Origin>,
+}
+
+impl<'d> Batches<'d> {
+    /// Reads a stretch; answers the bytes of its messages, and how many of them said nothing.
+    fn stretch<'p>(
+        &mut self,
+        portion: &'p Portion,
+        stretch: &'p Stretch,
+        headers: &mut Vec<(&'p str, Option<&'p [u8]>)>,
+    ) -> (usize, u64) {
+        let (mut bytes, mut tombstones) = (0, 0);
+        let mut from = stretch.first;
+        let (mut first_ord, mut rejected_rows) = (self.reader.rows(), 0);
+        for entry in &stretch.entries {
+            headers.clear();
+            headers.extend(portion.headers(entry));
+            let message = Message {
+                place: Place {
+                    topic: &stretch.assigned.topic,
+                    partition: stretch.assigned.partition,
+                    position: entry.position,
+                },
+                value: portion.value(entry),
+                key: portion.key(entry),
+                headers,
+            };
+            bytes += message.value.map_or(0, <[u8]>::len) + message.key.map_or(0, <[u8]>::len);
+            let mut outcome = self.reader.read(&message);
+            if outcome == Outcome::Full {
+                self.origin(stretch, from..entry.position, first_ord, rejected_rows);
+                self.cut();
+                (from, first_ord, rejected_rows) = (entry.position, 0, 0);
+                outcome = self.reader.read(&message);
+            }
+            match outcome {
+                Outcome::Events(_) => {}
+                Outcome::Rejected { rejected, .. } => rejected_rows += rejected,
+                Outcome::Tombstone => tombstones += 1,
+                Outcome::Full => unreachable!("an empty batch takes every message"),
+            }
+        }
+        self.origin(stretch, from..stretch.next, first_ord, rejected_rows);
+        (bytes, tombstones)
+    }
+
+    fn origin(&mut self, stretch: &Stretch, positions: Range<i64>, first_ord: u32, rejected: u32) {
+        let Range { start, end } = positions;
+        // No positions would mean something else.
+        if start < end {
+            self.origins.push(Origin {
+                source: stretch.assigned.source(start, end, stretch.leader_epoch),
+                first_ord,
+                rows: self.reader.rows() - first_ord,
+                rejected,
+                duplicates: 0,
+            });
+        }
+    }
+
+    /// Ends a batch and begins another one.
+    fn cut(&mut self) {
+        let reader = std::mem::replace(&mut self.reader, self.decoder.reader());
+        let mut batch = reader.finish().batch;
+        for origin in self.origins.drain(..) {
+            batch.add_origin(origin);
+        }
+        self.done.push(batch);
+    }
+
+    fn finish(mut self) -> Vec<EventBatch> {
+        self.cut();
+        self.done
     }
 }

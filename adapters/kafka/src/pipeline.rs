@@ -26,7 +26,10 @@ use std::time::Duration;
 
 use modelog_engine::batch::EventBatch;
 use modelog_engine::origin::Origin;
-use modelog_engine::{AppendError, AppendOptions, Channel, Engine, Enqueued, OnConflict};
+use modelog_engine::{
+    AppendError, AppendOptions, Channel, Engine, Enqueued, OnBacklog, OnConflict, OnCreate,
+    Prepared,
+};
 use pollster::block_on;
 
 use crate::decode::Decoder;
@@ -36,9 +39,9 @@ use crate::portion::{Assigned, Portion};
 /// How events from Kafka are appended: what contradicts the log is recorded, since nobody is there to be told.
 pub(crate) const APPEND: AppendOptions = AppendOptions {
     channel: Channel::Kafka,
-    backlog: modelog_engine::OnBacklog::Wait,
+    backlog: OnBacklog::Wait,
     id_conflict: OnConflict::Record,
-    create: modelog_engine::OnCreate::Merge,
+    create: OnCreate::Merge,
 };
 
 /// Where portions go. Dropping it ends the threads once all portions are through.
@@ -77,7 +80,7 @@ struct Progress {
 
 /// A portion that has its place in the log, or has none.
 struct Placed {
-    outcome: Result<Enqueued, AppendError>,
+    outcome: Result<Vec<Enqueued>, AppendError>,
     /// Partitions, and where they stand once this is durable.
     positions: Vec<(Arc<Assigned>, i64)>,
     bytes: usize,
@@ -227,7 +230,7 @@ fn place(
     decoder: &Decoder,
     number: u64,
     portion: Portion,
-) -> Result<Enqueued, AppendError> {
+) -> Result<Vec<Enqueued>, AppendError> {
     let lost = |portion: &Portion| -> Vec<bool> {
         let stretches = portion.stretches.iter();
         stretches
@@ -246,7 +249,8 @@ fn place(
         prepared = prepare(state, decoder, &portion, &left_out);
     }
     drop(portion);
-    block_on(state.engine.enqueue(prepared?))
+    let enqueue = |prepared| block_on(state.engine.enqueue(prepared));
+    prepared?.into_iter().map(enqueue).collect()
 }
 
 fn prepare(
@@ -254,10 +258,11 @@ fn prepare(
     decoder: &Decoder,
     portion: &Portion,
     left_out: &[bool],
-) -> Result<modelog_engine::Prepared, AppendError> {
-    state
-        .engine
-        .prepare(decoder.decode(portion, left_out), APPEND)
+) -> Result<Vec<Prepared>, AppendError> {
+    let batches = decoder.decode(portion, left_out).into_iter();
+    batches
+        .map(|batch| state.engine.prepare(batch, APPEND))
+        .collect()
 }
 
 /// Waits for syncs, moves positions ahead and gives room back.
@@ -268,11 +273,14 @@ fn finish(state: &State, placements: &Receiver<Placed>) {
             positions,
             bytes,
         } = placed;
-        let durable = outcome.and_then(|enqueued| block_on(enqueued.durable()));
+        let durable = outcome.and_then(|all| {
+            all.into_iter()
+                .try_for_each(|enqueued| block_on(enqueued.durable()).map(drop))
+        });
         for (assigned, next) in &positions {
             match &durable {
-                Ok(_) if !assigned.is_lost() => assigned.set_durable(*next),
-                Ok(_) => {}
+                Ok(()) if !assigned.is_lost() => assigned.set_durable(*next),
+                Ok(()) => {}
                 Err(_) => assigned.lose(),
             }
         }

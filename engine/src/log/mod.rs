@@ -73,8 +73,8 @@ use crate::threads::{
 };
 use crate::{Checkpoint, ColdTier, LogId, Offset};
 
-pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};
 pub use append::{Enqueued, Prepared};
+pub(crate) use bytes::{Malformed, Reader, put_u32, put_u64};
 use item::Item;
 use manifest::{Contents, Manifest};
 pub(crate) use mentions::TextRows;

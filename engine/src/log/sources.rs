@@ -116,7 +116,10 @@ impl Sources {
 
     /// How far each partition of a cluster was read, in no particular order.
     pub(crate) fn positions(&self, of: &str) -> Vec<Position> {
-        let ours = self.partitions.iter().filter(|((cluster, ..), _)| **cluster == *of);
+        let ours = self
+            .partitions
+            .iter()
+            .filter(|((cluster, ..), _)| **cluster == *of);
         ours.filter_map(|(_, state)| position(state)).collect()
     }
 
@@ -392,7 +395,11 @@ mod tests {
         assert_eq!(read(60, 70, Some(1)), refused(90, 60));
         assert_eq!(read(90, 91, Some(1)), Ok(1));
         assert_eq!(read(20, 20, Some(1)), Ok(1), "also back");
-        assert_eq!(read(0, 5, Some(2)), Ok(2), "made again, it is another topic");
+        assert_eq!(
+            read(0, 5, Some(2)),
+            Ok(2),
+            "made again, it is another topic"
+        );
         assert!(sources.positions("d").is_empty());
     }
 
