@@ -157,7 +157,7 @@ mod tests {
 
     fn reading(next: i64) -> Reading {
         let assigned = Assigned::new("c".into(), "t".into(), None, 0, next);
-        Reading::new(Arc::new(assigned), next, next, Duration::ZERO)
+        Reading::new(Arc::new(assigned), next, next, NOW)
     }
 
     fn told(eof: i64, queued: i64, end: i64) -> Statistics {

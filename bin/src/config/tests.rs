@@ -172,7 +172,7 @@ url = \"x\"
         "modelog.toml:8: `http.listen` must be an IP address with a port, such as \"127.0.0.1:7070\", not \"0.0.0.0\"",
         "modelog.toml:9: `http.depth` must be a whole number that is not negative, not \"deep\"",
         "modelog.toml:11: `sql.predictions_keep` must be a duration such as \"30d\", or \"forever\", not \"a while\"",
-        "modelog.toml:12: `postgres` is not a setting; there are data, read_from, log, http, sql, parquet, backup, prometheus, logging",
+        "modelog.toml:12: `postgres` is not a setting; there are data, read_from, log, http, kafka, sql, parquet, backup, prometheus, logging",
         "MODELOG_LOG__SEGMENT_BYTES: `log.segment_bytes` must be a size such as \"128MiB\", not \"lots\"",
         "MODELOG_HTP__LISTEN: `htp` is not a setting; did you mean `http`?",
     ]
@@ -305,4 +305,102 @@ fn a_file_that_is_not_there() {
     let error = load(Some(Path::new("/nowhere/modelog.toml")), Vec::new()).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }));
     assert!(error.to_string().contains("/nowhere/modelog.toml"));
+}
+
+/// The sections that there may be any number of, as the sample shows them.
+fn sample_section(name: &str) -> String {
+    let from = SAMPLE
+        .lines()
+        .skip_while(|line| *line != format!("# [[{name}]]"));
+    let section = from.take_while(|line| line.starts_with('#'));
+    section
+        .map(|line| line.strip_prefix("# ").unwrap_or_default())
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn the_sample_file_shows_a_source_with_every_setting() {
+    let sample = sample_section("kafka");
+    let shown = build_from(&sample, &[], Vec::new()).unwrap();
+    let needed = "[[kafka]]\nbrokers = [\"localhost:9092\"]\ntopics = [\"ml-events\"]";
+    let least = build_from(needed, &[], Vec::new()).unwrap();
+    let of_kafka = |loaded: &Loaded| {
+        let settings = loaded.shown.iter();
+        let settings = settings.filter(|shown| shown.setting.starts_with("kafka[0]."));
+        let settings = settings.filter(|shown| !shown.setting.contains(".properties."));
+        settings
+            .map(|shown| (shown.setting.clone(), shown.value.clone()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(of_kafka(&shown), of_kafka(&least), "defaults");
+    for setting in of_kafka(&least).keys() {
+        let name = setting.strip_prefix("kafka[0].").unwrap();
+        let line = format!("\n{name} = ");
+        assert!(sample.contains(&line), "{name} is missing");
+    }
+}
+
+#[test]
+fn sources_are_sections_of_their_own() {
+    let toml = "[[kafka]]
+brokers = [\"a:1\", \"b:2\"]
+topics = [\"^ml-.*\"]
+start = \"2026-11-22T17:00:00Z\"
+group_instance_id = \"\"
+properties = { \"sasl.password\" = \"hush\", \"fetch.wait.max.ms\" = 7 }
+[[kafka]]
+brokers = [\"c:3\"]
+topics = [\"other\"]
+properties.security.protocol = \"ssl\"
+";
+    let loaded = build_from(toml, &[], Vec::new()).unwrap();
+    let [first, second] = &loaded.settings.kafka[..] else {
+        panic!("two sources")
+    };
+    assert_eq!(first.brokers, ["a:1", "b:2"]);
+    assert_eq!(first.properties["fetch.wait.max.ms"], "7");
+    assert_eq!(second.properties["security.protocol"], "ssl");
+    let shown = by_name(&loaded);
+    let value = |setting: &str| shown[setting].value.clone().unwrap();
+    assert_eq!(value("kafka[0].properties.sasl.password"), "\"…\"");
+    assert_eq!(value("kafka[0].start"), "\"2026-11-22T17:00:00Z\"");
+    assert_eq!(value("kafka[1].group_instance_id"), "\"auto\"");
+}
+
+#[test]
+fn what_is_wrong_with_a_source_is_said_with_its_place() {
+    let toml = "[[kafka]]
+brokers = [\"a:1\"]
+topics = [\"t\"]
+on_gap = \"jump\"
+[[kafka]]
+topics = [\"t\"]
+bootstrap = \"a:1\"
+[[kafka]]
+brokers = [\"a:1\"]
+topics = [\"t\"]
+properties = { \"enable.auto.commit\" = true, \"fetch.maximum\" = [1] }
+";
+    let said = problems(toml, &[]).join("\n");
+    for expected in [
+        "modelog.toml:4: `kafka[0].on_gap` must be \"halt\" or \"skip\", not \"jump\"",
+        "`kafka[1].brokers` must name at least one broker",
+        "modelog.toml:7: `kafka[1].bootstrap` is not a setting",
+        "modelog.toml:11: `kafka[2].properties.enable.auto.commit` cannot be set",
+        "`kafka[2].properties.fetch.maximum` must be text, a number, true or false, not a list",
+    ] {
+        assert!(said.contains(expected), "{expected}\n{said}");
+    }
+    for (toml, variable) in [
+        ("kafka = 7", None),
+        ("[kafka]", None),
+        ("", Some("MODELOG_KAFKA__BROKERS")),
+    ] {
+        let environment: Vec<_> = variable.map(|name| (name, "a:1")).into_iter().collect();
+        let said = problems(toml, &environment).join("\n");
+        assert!(
+            said.contains("each written [[kafka]] in the file"),
+            "{said}"
+        );
+    }
 }
