@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -27,8 +27,6 @@ pub(crate) enum Notice {
         partitions: Vec<Name>,
         lost: bool,
     },
-    /// A commit was answered: the positions that stand, or why not.
-    Committed(KafkaResult<Vec<(Name, i64)>>),
     Statistics(Box<Statistics>),
     /// Something went wrong in the background.
     Error {
@@ -113,22 +111,5 @@ impl ConsumerContext for Context {
                 lost: consumer.assignment_lost(),
             }
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
-        let positions = || {
-            let elements = list.elements();
-            let taken = elements.iter().filter(|element| element.error().is_ok());
-            taken
-                .filter_map(|element| {
-                    let position = element
-                        .offset()
-                        .to_raw()
-                        .filter(|position| *position >= 0)?;
-                    Some(((element.topic().to_owned(), element.partition()), position))
-                })
-                .collect()
-        };
-        self.add(Notice::Committed(result.map(|()| positions())));
     }
 }

@@ -72,8 +72,8 @@ impl Reading {
     /// Whether the group should be told where it stands.
     pub(crate) fn uncommitted(&self) -> Option<i64> {
         let durable = self.assigned.durable();
-        let known = self.committed.is_some_and(|committed| committed >= durable);
-        (!known && self.halted.is_none()).then_some(durable)
+        // A restored log stands before what it committed once, and says so.
+        (self.committed != Some(durable) && self.halted.is_none()).then_some(durable)
     }
 
     /// Positions before it that are not in the log yet.
@@ -100,6 +100,9 @@ impl Reading {
         };
         if end >= 0 {
             self.end = Some(end);
+        }
+        if told.committed_offset >= 0 {
+            self.committed = Some(told.committed_offset);
         }
         if self.moved.1 != self.next || self.end.is_some_and(|end| end <= self.next) {
             self.rest(now);

@@ -31,10 +31,10 @@ use std::time::Duration;
 use modelog_engine::sources::SourceState;
 use modelog_engine::{AppendError, Engine, Health, metrics as names};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError as Library, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError as Library, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::client::{Context, Name, Notice};
+use crate::client::{Context, Notice};
 use crate::commit::Committer;
 use crate::config::KafkaConfig;
 use crate::intake::Intake;
@@ -265,23 +265,8 @@ impl Reader {
         match notice {
             Notice::Given(partitions) => self.given(partitions),
             Notice::Taken { partitions, lost } => self.taken(&partitions, lost),
-            Notice::Committed(outcome) => self.committed(outcome),
             Notice::Statistics(statistics) => self.observe(&statistics),
             Notice::Error { code, text } => self.checks.trouble(code, text, self.now()),
-        }
-    }
-
-    fn committed(&mut self, outcome: KafkaResult<Vec<(Name, i64)>>) {
-        match outcome {
-            Ok(positions) => {
-                for ((topic, partition), position) in positions {
-                    if let Some(place) = self.intake.find(&topic, partition) {
-                        self.intake.partitions[place].committed = Some(position);
-                    }
-                }
-            }
-            // Nothing to commit, or a rebalance: the next one says it again.
-            Err(error) => tracing::debug!(%error, "positions were not committed"),
         }
     }
 
@@ -310,6 +295,7 @@ impl Reader {
         if list.count() == 0 {
             return;
         }
+        // Statistics tell what the group has: what was not taken is said again.
         if let Err(error) = self.consumer.commit(&list, mode) {
             tracing::debug!(%error, "positions were not committed");
         }
