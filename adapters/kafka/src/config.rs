@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use modelog_engine::{LogId, Timestamp};
+use modelog_formats::ModelTemplate;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError as Library;
 
@@ -154,12 +155,29 @@ impl KafkaConfig {
         if empty(&self.topics) {
             return wrong("topics", "must name at least one topic".into());
         }
+        if let Some((broker, reason)) = self.brokers.iter().find_map(|broker| {
+            let reason = no_address(broker)?;
+            Some((broker, reason))
+        }) {
+            return wrong("brokers", format!("has {broker:?}, which {reason}"));
+        }
         let illegal = |topic: &&String| !topic.starts_with('^') && !is_topic(topic);
         if let Some(topic) = self.topics.iter().find(illegal) {
             let reason = format!(
                 "has {topic:?}, which no topic can be called: letters, digits, `.`, `_` and `-` are, up to 249 of them; a regular expression starts with `^`"
             );
             return wrong("topics", reason);
+        }
+        for pattern in self.topics.iter().filter(|topic| topic.starts_with('^')) {
+            if let Err(error) = regex::Regex::new(pattern) {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default().trim();
+                let reason = format!("has {pattern:?}, which is no regular expression: {reason}");
+                return wrong("topics", reason);
+            }
+        }
+        if let Err(error) = self.kserve_model.parse::<ModelTemplate>() {
+            return wrong("kserve_model", error.to_string());
         }
         if self.group_id.is_empty() {
             return wrong("group_id", "must not be empty".into());
@@ -253,6 +271,16 @@ const POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// How often librdkafka tells where partitions stand.
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What is wrong with a broker's address.
+fn no_address(broker: &str) -> Option<&'static str> {
+    let Some((host, port)) = broker.rsplit_once(':') else {
+        return Some("has no port: write \"host:port\"");
+    };
+    let named = !host.is_empty() && !host.contains(['/', ' ', ',']);
+    let numbered = port.parse::<u16>().is_ok_and(|port| port > 0);
+    (!named || !numbered).then_some("is no \"host:port\"")
+}
+
 fn is_topic(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     name.len() <= 249 && name != "." && name != ".." && name.bytes().all(legal)
@@ -295,6 +323,27 @@ mod tests {
             spaced.contains("\"ml events\", which no topic can be called"),
             "{spaced}"
         );
+        for broker in [
+            "localhost",
+            "localhost:",
+            ":9092",
+            "localhost:port",
+            "http://a:1",
+            "a:0",
+        ] {
+            let said = refused(|config| config.brokers.push(broker.into()));
+            assert!(
+                said.starts_with(&format!("`brokers` has {broker:?}")),
+                "{said}"
+            );
+        }
+        let pattern = refused(|config| config.topics.push("^(".into()));
+        assert!(
+            pattern.starts_with("`topics` has \"^(\", which is no regular"),
+            "{pattern}"
+        );
+        let model = refused(|config| config.kserve_model = "{who}".into());
+        assert!(model.starts_with("`kserve_model` "), "{model}");
         assert!(refused(|config| config.group_id.clear()).starts_with("`group_id` must not"));
         assert!(refused(|config| config.buffer_bytes = 7).starts_with("`buffer_bytes` must"));
         let now = |config: &mut KafkaConfig| config.commit_interval = Duration::ZERO;

@@ -70,14 +70,10 @@ impl KafkaSource {
         number: usize,
     ) -> Result<Self, KafkaError> {
         config.check()?;
-        let template: ModelTemplate =
-            config
-                .kserve_model
-                .parse()
-                .map_err(|error| KafkaError::Setting {
-                    setting: "kserve_model".into(),
-                    reason: format!("{error}"),
-                })?;
+        let template: ModelTemplate = config
+            .kserve_model
+            .parse()
+            .expect("the settings were checked");
         let options = Options {
             on_error: OnError::Record,
             limits,

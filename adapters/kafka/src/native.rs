@@ -79,7 +79,12 @@ pub(crate) fn topic_ids<C: ClientContext>(
         .iter()
         .map(|topic| CString::new(*topic).expect("names of topics hold no zero"))
         .collect();
-    let event = describe(client, &names, patience)?;
+    let event = match describe(client, &names, patience) {
+        Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => {
+            return Ok(vec![None; topics.len()]);
+        }
+        event => event?,
+    };
     // SAFETY: `event` holds the result for as long as it lives; lists and texts in it belong to it.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
@@ -131,6 +136,8 @@ fn describe<C: ClientContext>(
     names: &[CString],
     patience: Duration,
 ) -> Result<Event, KafkaError> {
+    // Any broker knows; left alone, librdkafka would wait for the controller.
+    let broker = client.fetch_metadata(Some(""), patience)?.orig_broker_id();
     let millis = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the client is alive for the whole call. The names are copied into the collection. Options and collection are
@@ -143,6 +150,7 @@ fn describe<C: ClientContext>(
             sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
         );
         sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
+        sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
         let collection =
             sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
         sys::rd_kafka_DescribeTopics(client, collection, options, queue.0);

@@ -257,7 +257,7 @@ impl Reader {
         // What failed behind the first failure is read again too.
         self.pipeline.take_failure();
         self.pause();
-        self.checks.reread = true;
+        self.checks.reread = Some(self.now());
         true
     }
 

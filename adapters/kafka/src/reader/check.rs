@@ -11,6 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::statistics::Statistics;
 
 use super::Reader;
+use super::group::AGAIN_TIME;
 use crate::client::Name;
 use crate::native;
 use crate::partition::Reading;
@@ -26,10 +27,8 @@ const TROUBLE_TIME: Duration = Duration::from_secs(10);
 /// What is to be looked at, and what was found.
 #[derive(Debug)]
 pub(super) struct Checks {
-    /// Positions may be held no more.
-    positions: bool,
-    /// Every partition must be read from where the log stands.
-    pub(super) reread: bool,
+    /// When every partition is to be read anew, from where the log stands.
+    pub(super) reread: Option<Duration>,
     identities_at: Duration,
     /// A broker is connected, as far as is known.
     connected: bool,
@@ -40,8 +39,7 @@ pub(super) struct Checks {
 impl Checks {
     pub(super) fn new(now: Duration) -> Self {
         Self {
-            positions: false,
-            reread: false,
+            reread: None,
             identities_at: now,
             connected: false,
             trouble: None,
@@ -55,7 +53,10 @@ impl Checks {
             Code::OffsetOutOfRange,
             Code::LogTruncation,
         ];
-        self.positions |= code.is_some_and(|code| unheld.contains(&code));
+        // It is not said of which partition. librdkafka has put that one down; it is found out where each can be read.
+        if code.is_some_and(|code| unheld.contains(&code)) {
+            self.reread.get_or_insert(now + AGAIN_TIME);
+        }
         self.trouble = Some((text, now));
     }
 
@@ -68,15 +69,15 @@ impl Checks {
 impl Reader {
     /// Looks at what is to be looked at.
     pub(super) fn check(&mut self) {
-        if self.checks.reread && self.engine.health() == Health::Accepting {
-            self.checks.reread = false;
-            let all = self.intake.partitions.iter().map(Reading::key).collect();
-            self.read_anew(all);
+        if self.checks.reread.is_some_and(|at| at <= self.now())
+            && self.engine.health() == Health::Accepting
+        {
+            self.checks.reread = None;
+            let read = self.intake.partitions.iter();
+            let read = read.filter(|reading| reading.halted.is_none());
+            self.read_anew(read.map(Reading::key).collect());
         }
         self.take_up();
-        if std::mem::take(&mut self.checks.positions) {
-            self.check_positions();
-        }
         if self.now().saturating_sub(self.checks.identities_at) > IDENTITY_TIME {
             self.checks.identities_at = self.now();
             self.check_identities();
@@ -169,29 +170,6 @@ impl Reader {
             status.cluster = self.cluster.as_deref().map(str::to_owned);
         }
         self.shared.set_state(state, reason);
-    }
-
-    /// Looks whether partitions still hold the positions they are read from.
-    fn check_positions(&mut self) {
-        let mut gone = Vec::new();
-        for reading in &self.intake.partitions {
-            if reading.halted.is_some() {
-                continue;
-            }
-            let (topic, partition) = (&*reading.assigned.topic, reading.assigned.partition);
-            match self
-                .consumer
-                .fetch_watermarks(topic, partition, ANSWER_TIME)
-            {
-                Ok((low, high)) if (low..=high).contains(&reading.next) => {}
-                Ok(_) => gone.push(reading.key()),
-                Err(error) => {
-                    tracing::debug!(%error, "positions could not be looked at; once more");
-                    self.checks.positions = true;
-                }
-            }
-        }
-        self.read_anew(gone);
     }
 
     /// Looks whether topics are the ones that were read before.

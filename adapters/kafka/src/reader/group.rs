@@ -26,7 +26,7 @@ use crate::portion::Assigned;
 use crate::start::{Gap, Known, Start};
 
 /// How long to wait before what could not be found out is asked again.
-const AGAIN_TIME: Duration = Duration::from_millis(500);
+pub(super) const AGAIN_TIME: Duration = Duration::from_millis(500);
 
 /// Partitions that are ours and not read yet.
 #[derive(Debug, Default)]
@@ -234,8 +234,12 @@ impl Reader {
         });
         let topic_id = id.or_else(|| going_on.and_then(|position| position.topic_id));
         let former = of_name.iter().map(|position| position.next).max();
+        // A partition that was added to a topic that is being read has nothing that was to be passed over.
+        let known_topic = positions
+            .iter()
+            .any(|position| *position.topic == *topic && position.topic_id == id);
         let policy = match (going_on, committed) {
-            (None, None) => self.policy(topic, partition, (low, high))?,
+            (None, None) if !known_topic => self.policy(topic, partition, (low, high))?,
             _ => low,
         };
         let start = Known {
