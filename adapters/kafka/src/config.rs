@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use modelog_engine::{LogId, Timestamp};
 use modelog_formats::ModelTemplate;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError as Library;
 
 use crate::error::KafkaError;
@@ -235,6 +235,14 @@ impl KafkaConfig {
         for (name, value) in &self.properties {
             client.set(name, value);
         }
+        // Its log tells that a topic was made again.
+        let debug = self
+            .properties
+            .get("debug")
+            .map_or(String::new(), |own| format!(",{own}"));
+        client
+            .set("debug", format!("metadata{debug}"))
+            .set_log_level(RDKafkaLogLevel::Debug);
         client
             .set("bootstrap.servers", self.brokers.join(","))
             .set("group.id", &self.group_id)

@@ -68,20 +68,29 @@ pub(crate) fn set_leader_epoch(list: &mut TopicPartitionList, index: usize, epoc
     }
 }
 
-/// The identities of topics, in order: none for a topic that is not there, may not be described, or is kept by a broker
-/// that gives topics none.
+/// What is known of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// There is no topic of that name.
+    Missing,
+    /// It may not be described, or is kept by a broker that gives topics no identity.
+    Unknown,
+    Known(u128),
+}
+
+/// The identities of topics, in order.
 pub(crate) fn topic_ids<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     patience: Duration,
-) -> Result<Vec<Option<u128>>, KafkaError> {
+) -> Result<Vec<Identity>, KafkaError> {
     let names: Vec<CString> = topics
         .iter()
         .map(|topic| CString::new(*topic).expect("names of topics hold no zero"))
         .collect();
     let event = match describe(client, &names, patience) {
         Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => {
-            return Ok(vec![None; topics.len()]);
+            return Ok(vec![Identity::Unknown; topics.len()]);
         }
         event => event?,
     };
@@ -99,14 +108,35 @@ pub(crate) fn topic_ids<C: ClientContext>(
             .map(|name| {
                 let of_name = described.iter().find(|topic| {
                     CStr::from_ptr(sys::rd_kafka_TopicDescription_name(**topic)) == name.as_c_str()
-                })?;
-                let id = sys::rd_kafka_TopicDescription_topic_id(*of_name);
-                let high = sys::rd_kafka_Uuid_most_significant_bits(id) as u64;
-                let low = sys::rd_kafka_Uuid_least_significant_bits(id) as u64;
-                let id = u128::from(high) << 64 | u128::from(low);
-                (id != 0).then_some(id)
+                });
+                of_name.map_or(Identity::Unknown, |topic| identity(*topic))
             })
             .collect())
+    }
+}
+
+/// What a description says of its topic.
+///
+/// # Safety
+/// The description must be alive.
+unsafe fn identity(topic: *const sys::rd_kafka_TopicDescription_t) -> Identity {
+    // SAFETY: error and identity belong to the description.
+    unsafe {
+        let error = sys::rd_kafka_TopicDescription_error(topic);
+        let code = sys::rd_kafka_error_code(error);
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART {
+            return Identity::Missing;
+        }
+        let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || id.is_null() {
+            return Identity::Unknown;
+        }
+        let high = sys::rd_kafka_Uuid_most_significant_bits(id) as u64;
+        let low = sys::rd_kafka_Uuid_least_significant_bits(id) as u64;
+        match u128::from(high) << 64 | u128::from(low) {
+            0 => Identity::Unknown,
+            id => Identity::Known(id),
+        }
     }
 }
 

@@ -167,6 +167,8 @@ impl Reader {
     fn poll_once(&mut self, patience: Duration) -> Polled {
         match self.consumer.poll(patience) {
             None => Polled::Nothing,
+            // It may be of a topic that was made again: it is read once more when that is known.
+            Some(Ok(_)) if self.consumer.context().is_changed() => Polled::Nothing,
             Some(Ok(message)) => {
                 self.intake.take(&message);
                 Polled::Message
@@ -266,6 +268,7 @@ impl Reader {
             Notice::Given(partitions) => self.given(partitions),
             Notice::Taken { partitions, lost } => self.taken(&partitions, lost),
             Notice::Statistics(statistics) => self.observe(&statistics),
+            Notice::Recreated(topic) => self.recreated(&topic),
             Notice::Error { code, text } => self.checks.trouble(code, text, self.now()),
         }
     }
@@ -277,7 +280,24 @@ impl Reader {
         self.commit_some(&all, mode);
     }
 
-    fn commit_some(&mut self, places: &[usize], mode: CommitMode) {
+    pub(super) fn commit_some(&mut self, places: &[usize], mode: CommitMode) {
+        let list = self.positions_of(places);
+        if list.count() == 0 {
+            return;
+        }
+        // Statistics tell what the group has: what was not taken is said again.
+        if let Err(error) = self.consumer.commit(&list, mode) {
+            tracing::debug!(%error, "positions were not committed");
+        }
+    }
+
+    /// The positions the group does not have.
+    fn uncommitted(&self) -> TopicPartitionList {
+        let all: Vec<usize> = (0..self.intake.partitions.len()).collect();
+        self.positions_of(&all)
+    }
+
+    fn positions_of(&self, places: &[usize]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         let log = self.engine.log_id();
         for place in places {
@@ -292,13 +312,7 @@ impl Reader {
                 .set_offset(Offset::Offset(position))
                 .expect("a position of the log is an offset");
         }
-        if list.count() == 0 {
-            return;
-        }
-        // Statistics tell what the group has: what was not taken is said again.
-        if let Err(error) = self.consumer.commit(&list, mode) {
-            tracing::debug!(%error, "positions were not committed");
-        }
+        list
     }
 
     /// What polling brought instead of a message.
@@ -323,11 +337,11 @@ impl Reader {
 
     /// Puts everything in order, and leaves the group.
     fn end(mut self) {
+        let mut last = TopicPartitionList::new();
         if !matches!(self.shared.status().state, SourceState::Failed) {
             self.send();
-            if self.pipeline.wait_until_idle(DRAIN_TIME) {
-                self.commit(CommitMode::Sync);
-            }
+            self.pipeline.wait_until_idle(DRAIN_TIME);
+            last = self.uncommitted();
             self.shared.set_state(SourceState::Stopped, None);
         }
         self.shared.status().partitions.clear();
@@ -338,6 +352,11 @@ impl Reader {
         // Closing talks to brokers, which may be gone; whoever stops us does not wait for that.
         let (closed, wait) = std::sync::mpsc::channel();
         let close = move || {
+            if last.count() > 0
+                && let Err(error) = consumer.commit(&last, CommitMode::Sync)
+            {
+                tracing::warn!(%error, "the last positions were not committed; the log has them");
+            }
             drop(consumer);
             let _ = closed.send(());
         };

@@ -47,11 +47,10 @@ impl Shared {
             return;
         }
         let before = std::mem::replace(&mut status.state, state);
-        let same_reason = status.reason == reason;
-        if before == state && same_reason {
+        status.reason.clone_from(&reason);
+        if before == state {
             return;
         }
-        status.reason.clone_from(&reason);
         let (source, reason) = (status.name.clone(), reason.unwrap_or_default());
         drop(status);
         match state {

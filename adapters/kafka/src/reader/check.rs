@@ -1,7 +1,7 @@
 //! What the reader looks at now and then: whether brokers are there, whether topics are what they were, whether positions
 //! are still held, whether every partition moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use modelog_engine::sources::{PartitionState, SourceState};
@@ -13,7 +13,7 @@ use rdkafka::statistics::Statistics;
 use super::Reader;
 use super::group::AGAIN_TIME;
 use crate::client::Name;
-use crate::native;
+use crate::native::{self, Identity};
 use crate::partition::Reading;
 use crate::start::GapReason;
 
@@ -34,6 +34,10 @@ pub(super) struct Checks {
     connected: bool,
     /// The last thing that went wrong, and when.
     trouble: Option<(String, Duration)>,
+    /// Why the last broker could not be reached.
+    unreachable: Option<String>,
+    /// Topics of the configuration that are not there.
+    missing: Vec<String>,
 }
 
 impl Checks {
@@ -43,6 +47,8 @@ impl Checks {
             identities_at: now,
             connected: false,
             trouble: None,
+            unreachable: None,
+            missing: Vec::new(),
         }
     }
 
@@ -57,7 +63,17 @@ impl Checks {
         if code.is_some_and(|code| unheld.contains(&code)) {
             self.reread.get_or_insert(now + AGAIN_TIME);
         }
-        self.trouble = Some((text, now));
+        let away = [
+            Code::AllBrokersDown,
+            Code::BrokerTransportFailure,
+            Code::Resolve,
+        ];
+        // Statistics tell whether anybody is there.
+        if code.is_some_and(|code| away.contains(&code)) {
+            self.unreachable = Some(text);
+        } else if code != Some(Code::UnknownTopicOrPartition) {
+            self.trouble = Some((text, now));
+        }
     }
 
     fn recent_trouble(&self, now: Duration) -> Option<&str> {
@@ -154,11 +170,16 @@ impl Reader {
         let trouble = self.checks.recent_trouble(self.now()).map(str::to_owned);
         let (state, reason) = if !self.checks.connected {
             let brokers = self.config.brokers.join(", ");
-            let why = trouble.map_or(String::new(), |why| format!(": {why}"));
+            let why = self.checks.unreachable.as_ref();
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
             let reason = format!("no broker of {brokers} can be reached{why}");
             (SourceState::Connecting, Some(reason))
         } else if !wrong.is_empty() {
             (SourceState::Degraded, Some(wrong.join("; ")))
+        } else if !self.checks.missing.is_empty() {
+            let missing = self.checks.missing.join(", ");
+            let reason = format!("there is no topic {missing}; it is read as soon as there is");
+            (SourceState::Degraded, Some(reason))
         } else if let Some(trouble) = trouble {
             (SourceState::Degraded, Some(trouble))
         } else {
@@ -172,37 +193,55 @@ impl Reader {
         self.shared.set_state(state, reason);
     }
 
-    /// Looks whether topics are the ones that were read before.
+    /// Looks whether topics are there, and are the ones that were read before.
     fn check_identities(&mut self) {
-        let known: BTreeMap<String, u128> = self
+        if !self.checks.connected {
+            return;
+        }
+        let read: BTreeMap<String, Option<u128>> = self
             .intake
             .partitions
             .iter()
-            .filter_map(|reading| {
-                let id = reading.assigned.topic_id?;
-                Some((reading.assigned.topic.to_string(), id))
+            .map(|reading| {
+                let assigned = &reading.assigned;
+                (assigned.topic.to_string(), assigned.topic_id)
             })
             .collect();
-        if known.is_empty() || !self.checks.connected {
+        let named = self.config.topics.iter();
+        let named = named.filter(|topic| !topic.starts_with('^'));
+        let topics: BTreeSet<&str> = named.chain(read.keys()).map(String::as_str).collect();
+        let topics: Vec<&str> = topics.into_iter().collect();
+        if topics.is_empty() {
             return;
         }
-        let topics: Vec<&str> = known.keys().map(String::as_str).collect();
         let Ok(now) = native::topic_ids(self.consumer.client(), &topics, ANSWER_TIME) else {
             return;
         };
-        let other: Vec<&str> = topics
-            .iter()
-            .zip(now)
-            .filter(|(topic, now)| now.is_some_and(|now| now != known[**topic]))
-            .map(|(topic, _)| *topic)
-            .collect();
+        let of_another = |topic: &str, id: u128| {
+            let known = read.get(topic).copied().flatten();
+            known.is_some_and(|known| known != id)
+        };
+        let (mut missing, mut recreated) = (Vec::new(), Vec::new());
+        for (topic, identity) in topics.into_iter().zip(now) {
+            match identity {
+                Identity::Missing => missing.push(topic.to_owned()),
+                Identity::Known(id) if of_another(topic, id) => recreated.push(topic.to_owned()),
+                _ => {}
+            }
+        }
+        self.checks.missing = missing;
+        for topic in recreated {
+            self.recreated(&topic);
+        }
+    }
+
+    /// A topic is not the one of its name that was read before.
+    pub(super) fn recreated(&mut self, topic: &str) {
         let keys = self.intake.partitions.iter().map(Reading::key);
-        let of_others = keys
-            .filter(|(topic, _)| other.contains(&topic.as_str()))
-            .collect::<Vec<Name>>();
-        if !of_others.is_empty() {
-            tracing::warn!(?other, "{}", GapReason::TopicRecreated.text());
-            self.read_anew(of_others);
+        let partitions: Vec<Name> = keys.filter(|(of, _)| of == topic).collect();
+        if !partitions.is_empty() {
+            tracing::warn!(topic, "{}", GapReason::TopicRecreated.text());
+            self.read_anew(partitions);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{DRAIN_TIME, Reader};
 use crate::client::Name;
 use crate::commit::{Committed, Committer};
 use crate::config::{OnGap, StartAt};
-use crate::native;
+use crate::native::{self, Identity};
 use crate::partition::Reading;
 use crate::pipeline::set_position;
 use crate::portion::Assigned;
@@ -53,6 +53,8 @@ struct Plan {
 enum NotYet {
     #[error("the cluster does not tell its identity")]
     NoCluster,
+    #[error("there is no topic {0}")]
+    NoTopic(String),
     #[error(transparent)]
     Library(#[from] Library),
     #[error(transparent)]
@@ -166,9 +168,9 @@ impl Reader {
         if let Err(error) = self.consumer.incremental_assign(list) {
             tracing::warn!(%error, "partitions could not be taken up");
         }
+        // Those that came are paused like the others, when the log is looked at next; and none stays so by itself.
         if self.paused {
-            // Those that came are paused like the others, when the log is looked at next.
-            self.paused = false;
+            self.resume();
         }
     }
 
@@ -199,7 +201,11 @@ impl Reader {
             .iter()
             .map(|name| {
                 let topic = topics.binary_search(&name.0.as_str());
-                let id = ids[topic.expect("it is one of them")];
+                let id = match ids[topic.expect("it is one of them")] {
+                    Identity::Known(id) => Some(id),
+                    Identity::Unknown => None,
+                    Identity::Missing => return Err(NotYet::NoTopic(name.0.clone())),
+                };
                 let committed = committed
                     .iter()
                     .find(|(of, _)| of == name)
@@ -315,8 +321,9 @@ impl Reader {
             let cluster = self.cluster.clone().ok_or(NotYet::NoCluster)?;
             let Start { at, began, gap } = plan.start;
             let (topic, partition) = (plan.name.0.as_str(), plan.name.1);
-            let assigned = Assigned::new(cluster, topic.into(), plan.topic_id, partition, at);
             let halted = gap.filter(|_| self.config.on_gap == OnGap::Halt);
+            let at = halted.map_or(at, |gap| gap.from);
+            let assigned = Assigned::new(cluster, topic.into(), plan.topic_id, partition, at);
             if let Some(gap) = halted {
                 tracing::error!(topic, partition, "{}", halt_reason(gap));
             } else {

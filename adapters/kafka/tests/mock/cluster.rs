@@ -59,8 +59,9 @@ impl Cluster {
             ("retry.backoff.ms", "50"),
             ("retry.backoff.max.ms", "200"),
         ];
+        let brokers = self.mock.bootstrap_servers();
         KafkaConfig {
-            brokers: vec![self.mock.bootstrap_servers()],
+            brokers: brokers.split(',').map(str::to_owned).collect(),
             topics: vec![TOPIC.into()],
             group_instance_id: InstanceId::None,
             commit_interval: Duration::from_millis(100),
