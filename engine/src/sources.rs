@@ -52,8 +52,8 @@ impl SourceState {
 pub struct PartitionStatus {
     pub topic: String,
     pub partition: i32,
-    /// The next position to become durable in the log.
-    pub position: i64,
+    /// The next position to become durable in the log, once that is known.
+    pub position: Option<i64>,
     /// The position committed to the group, as far as this member knows.
     pub committed: Option<i64>,
     /// How many positions lie before it, if that is known.
@@ -65,6 +65,8 @@ pub struct PartitionStatus {
 /// What a source does with a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionState {
+    /// It is not known yet where to start.
+    Waiting,
     Reading,
     /// It waits for the log to take events.
     Paused,
@@ -79,6 +81,7 @@ impl PartitionState {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Reading => "reading",
             Self::Paused => "paused",
             Self::Halted => "halted",

@@ -27,7 +27,7 @@ pub struct KafkaConfig {
     pub on_gap: OnGap,
     /// How long the group waits for a member that says nothing.
     pub session_timeout: Duration,
-    /// How much may be read and not yet durable in the log. librdkafka holds as much again.
+    /// How much may be fetched and not yet be durable in the log: half of it is librdkafka's, half on its way into the log.
     pub buffer_bytes: usize,
     /// How often positions are committed to the group.
     pub commit_interval: Duration,
@@ -219,7 +219,7 @@ impl KafkaConfig {
     pub(crate) fn client(&self, log: LogId, number: usize) -> ClientConfig {
         let mut client = ClientConfig::new();
         let millis = |time: Duration| time.as_millis().to_string();
-        let kilobytes = (self.buffer_bytes >> 10).to_string();
+        let kilobytes = (self.buffer_bytes >> 11).to_string();
         client
             .set("client.id", "modelog")
             .set("topic.metadata.refresh.interval.ms", "30000")

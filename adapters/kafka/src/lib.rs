@@ -95,7 +95,7 @@ impl KafkaSource {
         let workers = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(WORKERS_MAX);
-        let pipeline = Pipeline::start(engine.clone(), &decoder, config.buffer_bytes, workers)?;
+        let pipeline = Pipeline::start(engine.clone(), &decoder, config.buffer_bytes / 2, workers)?;
         let name = match number {
             0 => format!("kafka:{}", config.group_id),
             _ => format!("kafka:{}-{number}", config.group_id),

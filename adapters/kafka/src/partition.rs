@@ -143,7 +143,7 @@ impl Reading {
         PartitionStatus {
             topic: self.assigned.topic.to_string(),
             partition: self.assigned.partition,
-            position: self.assigned.durable(),
+            position: Some(self.assigned.durable()),
             committed: self.committed,
             lag: self.lag(),
             state,

@@ -329,9 +329,7 @@ impl Reader {
             self.shared.set_state(SourceState::Failed, Some(reason));
             return Polled::Fatal;
         }
-        let now = self.now();
-        self.checks
-            .trouble(error.rdkafka_error_code(), error.to_string(), now);
+        // What it was about came as a notice, in better words.
         Polled::Nothing
     }
 

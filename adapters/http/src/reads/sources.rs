@@ -41,13 +41,13 @@ struct Source {
 struct SourcePartition {
     topic: String,
     partition: i32,
-    /// The next position that the log needs.
-    position: i64,
+    /// The next position that the log needs, once that is known.
+    position: Option<i64>,
     /// The position committed to the group, as far as this member knows.
     committed: Option<i64>,
     /// How many positions can be read and are not in the log yet, if that is known.
     lag: Option<i64>,
-    /// `reading`, `paused`, `halted` or `stalled`.
+    /// `waiting`, `reading`, `paused`, `halted` or `stalled`.
     #[schema(example = "reading")]
     state: &'static str,
     /// Why it is not simply read.

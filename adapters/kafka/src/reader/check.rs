@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use modelog_engine::sources::{PartitionState, SourceState};
+use modelog_engine::sources::{PartitionState, PartitionStatus, SourceState};
 use modelog_engine::{Health, metrics as names};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -34,8 +34,8 @@ pub(super) struct Checks {
     connected: bool,
     /// The last thing that went wrong, and when.
     trouble: Option<(String, Duration)>,
-    /// Why the last broker could not be reached.
-    unreachable: Option<String>,
+    /// Why no broker can be reached; that one does not let us in says more than that none is there.
+    unreachable: Option<(bool, String)>,
     /// Topics of the configuration that are not there.
     missing: Vec<String>,
 }
@@ -63,14 +63,23 @@ impl Checks {
         if code.is_some_and(|code| unheld.contains(&code)) {
             self.reread.get_or_insert(now + AGAIN_TIME);
         }
+        let refused = [
+            Code::Authentication,
+            Code::SSL,
+            Code::SaslAuthenticationFailed,
+        ];
         let away = [
             Code::AllBrokersDown,
             Code::BrokerTransportFailure,
             Code::Resolve,
         ];
+        let is_one_of = |codes: &[Code]| code.is_some_and(|code| codes.contains(&code));
         // Statistics tell whether anybody is there.
-        if code.is_some_and(|code| away.contains(&code)) {
-            self.unreachable = Some(text);
+        if is_one_of(&refused) || is_one_of(&away) {
+            let tells = is_one_of(&refused);
+            if tells || self.unreachable.as_ref().is_none_or(|(told, _)| !told) {
+                self.unreachable = Some((tells, text));
+            }
         } else if code != Some(Code::UnknownTopicOrPartition) {
             self.trouble = Some((text, now));
         }
@@ -103,6 +112,9 @@ impl Reader {
     /// Takes in what librdkafka tells of every partition.
     pub(super) fn observe(&mut self, told: &Statistics) {
         self.checks.connected = told.brokers.values().any(|broker| broker.state == "UP");
+        if self.checks.connected {
+            self.checks.unreachable = None;
+        }
         let read_committed = self
             .config
             .properties
@@ -149,6 +161,16 @@ impl Reader {
             .iter()
             .map(|reading| reading.status(self.paused))
             .collect();
+        let waiting = self.wanted.names.iter();
+        partitions.extend(waiting.map(|(topic, partition)| PartitionStatus {
+            topic: topic.clone(),
+            partition: *partition,
+            position: None,
+            committed: None,
+            lag: None,
+            state: PartitionState::Waiting,
+            reason: None,
+        }));
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         for partition in &partitions {
             let labels = self.partition_labels(&partition.topic, partition.partition);
@@ -171,7 +193,7 @@ impl Reader {
         let (state, reason) = if !self.checks.connected {
             let brokers = self.config.brokers.join(", ");
             let why = self.checks.unreachable.as_ref();
-            let why = why.map_or(String::new(), |why| format!(": {why}"));
+            let why = why.map_or(String::new(), |(_, why)| format!(": {why}"));
             let reason = format!("no broker of {brokers} can be reached{why}");
             (SourceState::Connecting, Some(reason))
         } else if !wrong.is_empty() {

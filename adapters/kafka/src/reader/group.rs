@@ -3,6 +3,7 @@
 //! A partition that is given waits among the *wanted* until everything that decides about its start is known; librdkafka
 //! is answered at once with those that can be read, so that the group never waits for us.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(super) const AGAIN_TIME: Duration = Duration::from_millis(500);
 /// Partitions that are ours and not read yet.
 #[derive(Debug, Default)]
 pub(super) struct WantedPartitions {
-    names: Vec<Name>,
+    pub(super) names: Vec<Name>,
     /// When to ask again where they start.
     again_at: Option<Duration>,
 }
@@ -47,6 +48,9 @@ struct Plan {
     committed: Option<i64>,
     start: Start,
 }
+
+/// What librdkafka is to read, which partitions must wait, and why.
+type Begun = (TopicPartitionList, Vec<Name>, Option<NotYet>);
 
 /// Why a start could not be decided, or could not be put into the log.
 #[derive(Debug, thiserror::Error)]
@@ -144,24 +148,37 @@ impl Reader {
         if self.wanted.names.is_empty() || soon {
             return false;
         }
-        let begun = self.plan().and_then(|plans| self.begin(plans));
-        match begun {
-            Ok(list) => {
-                self.wanted = WantedPartitions::default();
+        let names = std::mem::take(&mut self.wanted.names);
+        match self.begin_some(&names) {
+            Ok((list, later, None)) => {
+                self.wanted.names = later;
+                self.add_to_assignment(&list);
+                true
+            }
+            Ok((list, later, Some(error))) => {
+                self.wanted.names = later;
+                self.put_off(&error);
                 self.add_to_assignment(&list);
                 true
             }
             Err(error) => {
-                let code = match &error {
-                    NotYet::Library(error) => error.rdkafka_error_code(),
-                    _ => None,
-                };
-                let text = format!("it is not known yet where to start: {error}");
-                self.checks.trouble(code, text, now);
-                self.wanted.again_at = Some(self.now() + AGAIN_TIME);
+                self.wanted.names = names;
+                self.put_off(&error);
                 false
             }
         }
+    }
+
+    /// What could not be decided is asked again soon.
+    fn put_off(&mut self, error: &NotYet) {
+        let now = self.now();
+        let code = match error {
+            NotYet::Library(error) => error.rdkafka_error_code(),
+            _ => None,
+        };
+        let text = format!("it is not known yet where to start: {error}");
+        self.checks.trouble(code, text, now);
+        self.wanted.again_at = Some(now + AGAIN_TIME);
     }
 
     fn add_to_assignment(&mut self, list: &TopicPartitionList) {
@@ -174,8 +191,9 @@ impl Reader {
         }
     }
 
-    /// Decides where every wanted partition starts.
-    fn plan(&mut self) -> Result<Vec<Plan>, NotYet> {
+    /// Begins to read those of some partitions of which it is known where; answers what librdkafka is to read, which ones
+    /// must wait, and why.
+    fn begin_some(&mut self, names: &[Name]) -> Result<Begun, NotYet> {
         let cluster = match &self.cluster {
             Some(cluster) => Arc::clone(cluster),
             None => {
@@ -186,42 +204,41 @@ impl Reader {
             }
         };
         let positions = self.engine.positions(&cluster);
-        let mut topics: Vec<&str> = self
-            .wanted
-            .names
-            .iter()
-            .map(|(topic, _)| topic.as_str())
-            .collect();
-        topics.sort_unstable();
-        topics.dedup();
+        let topics: BTreeSet<&str> = names.iter().map(|(topic, _)| topic.as_str()).collect();
+        let topics: Vec<&str> = topics.into_iter().collect();
         let ids = native::topic_ids(self.consumer.client(), &topics, ANSWER_TIME)?;
-        let committed = self.committed_positions()?;
-        self.wanted
-            .names
-            .iter()
-            .map(|name| {
-                let topic = topics.binary_search(&name.0.as_str());
-                let id = match ids[topic.expect("it is one of them")] {
-                    Identity::Known(id) => Some(id),
-                    Identity::Unknown => None,
-                    Identity::Missing => return Err(NotYet::NoTopic(name.0.clone())),
-                };
-                let committed = committed
-                    .iter()
-                    .find(|(of, _)| of == name)
-                    .map(|(_, committed)| *committed);
-                self.plan_one(name, id, committed, &positions)
-            })
-            .collect()
+        let committed = self.committed_positions(names)?;
+        let (mut plans, mut later, mut why) = (Vec::new(), Vec::new(), None);
+        for name in names {
+            let topic = topics.binary_search(&name.0.as_str());
+            let id = ids[topic.expect("it is one of them")];
+            let committed = committed
+                .iter()
+                .find(|(of, _)| of == name)
+                .map(|(_, committed)| *committed);
+            match self.plan(name, id, committed, &positions) {
+                Ok(plan) => plans.push(plan),
+                Err(error) => {
+                    later.push(name.clone());
+                    why = Some(error);
+                }
+            }
+        }
+        Ok((self.begin(&cluster, plans)?, later, why))
     }
 
-    fn plan_one(
+    fn plan(
         &self,
         name: &Name,
-        id: Option<u128>,
+        identity: Identity,
         committed: Option<Committed>,
         positions: &[Position],
     ) -> Result<Plan, NotYet> {
+        let id = match identity {
+            Identity::Known(id) => Some(id),
+            Identity::Unknown => None,
+            Identity::Missing => return Err(NotYet::NoTopic(name.0.clone())),
+        };
         let (topic, partition) = (&*name.0, name.1);
         let (low, high) = self
             .consumer
@@ -273,10 +290,10 @@ impl Reader {
         })
     }
 
-    /// What the group has committed of the wanted partitions.
-    fn committed_positions(&self) -> Result<Vec<(Name, Committed)>, NotYet> {
+    /// What the group has committed of some partitions.
+    fn committed_positions(&self, names: &[Name]) -> Result<Vec<(Name, Committed)>, NotYet> {
         let mut list = TopicPartitionList::new();
-        for (topic, partition) in &self.wanted.names {
+        for (topic, partition) in names {
             list.add_partition(topic, *partition);
         }
         let answered = self.consumer.committed_offsets(list, ANSWER_TIME)?;
@@ -314,11 +331,15 @@ impl Reader {
     }
 
     /// Puts starts into the log where it does not have them, and answers what librdkafka is to read.
-    fn begin(&mut self, plans: Vec<Plan>) -> Result<TopicPartitionList, NotYet> {
+    fn begin(
+        &mut self,
+        cluster: &Arc<str>,
+        plans: Vec<Plan>,
+    ) -> Result<TopicPartitionList, NotYet> {
         let mut list = TopicPartitionList::new();
         let mut readings = Vec::with_capacity(plans.len());
         for plan in plans {
-            let cluster = self.cluster.clone().ok_or(NotYet::NoCluster)?;
+            let cluster = Arc::clone(cluster);
             let Start { at, began, gap } = plan.start;
             let (topic, partition) = (plan.name.0.as_str(), plan.name.1);
             let halted = gap.filter(|_| self.config.on_gap == OnGap::Halt);
