@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# Where tests/run puts what the tests need beside the program.
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # How long to wait for something that must come; no test measures time.
 PATIENCE = 60
 # A connection for each request, as `httpx.get` makes them, without reading certificates each time.
