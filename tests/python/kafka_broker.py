@@ -16,9 +16,9 @@ from confluent_kafka.admin import AdminClient
 
 from conftest import PATIENCE, ROOT, TARGET
 
-VERSION = os.environ.get("MODELOG_KAFKA") or re.search(
-    "<kafka>(.*)</kafka>", (ROOT / "tests/kafka/pom.xml").read_text()
-)[1]
+VERSION = (
+    os.environ.get("MODELOG_KAFKA") or re.search("<kafka>(.*)</kafka>", (ROOT / "tests/kafka/pom.xml").read_text())[1]
+)
 
 # For one machine and tests that wait: nothing is put off, and the topics of its own are small.
 SETTINGS = {
@@ -108,7 +108,9 @@ class Broker:
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": ",".join(f"{name}://{self.address(name)}" for name in served),
-            "advertised.listeners": ",".join(f"{name}://{self.address(name)}" for name in served if name != "CONTROLLER"),
+            "advertised.listeners": ",".join(
+                f"{name}://{self.address(name)}" for name in served if name != "CONTROLLER"
+            ),
             "listener.security.protocol.map": ",".join(f"{name}:{self.protocols[name]}" for name in self.ports),
             "log.dirs": str(self.directory / "data"),
             "offsets.topic.replication.factor": str(self.replicas),
