@@ -154,7 +154,7 @@ def stored(server: Server, topic: str) -> list[str]:
     """The same from SQLite."""
     query = """
         SELECT prediction_id FROM predictions JOIN models ON models.id = predictions.model_id
-        WHERE models.name = ? ORDER BY log_offset
+        WHERE models.name = ? ORDER BY predictions.log_offset
     """
     with sqlite3.connect(f"file:{server.database}?mode=ro", uri=True) as database:
         assert database.execute("SELECT count(*) FROM rejected_rows").fetchone() == (0,)

@@ -145,9 +145,10 @@ class Kafka:
     # Messages.
 
     def producer(self, **settings: str | int) -> Producer:
-        """confluent-kafka's, idempotent. Underscores stand for dots."""
+        """confluent-kafka's. It keeps the order; it is idempotent or transactional if the settings say so. Underscores
+        stand for dots."""
         given = {key.replace("_", "."): value for key, value in settings.items()}
-        defaults = {"enable.idempotence": True, "linger.ms": 5, "message.max.bytes": 20_000_000, "log_level": 0}
+        defaults = {"max.in.flight": 1, "linger.ms": 5, "message.max.bytes": 20_000_000, "log_level": 0}
         return Producer({"bootstrap.servers": self.servers, **defaults, **given})
 
     def send(self, topic: str, values: Iterable[Any], partition: int = 0, **more: Any) -> None:
@@ -258,7 +259,7 @@ class Load:
 
     def run(self) -> None:
         try:
-            producer = self.numbered.kafka.producer()
+            producer = self.numbered.kafka.producer(enable_idempotence=True)
             while not self.stopped.wait(self.pause):
                 for partition in list(self.numbered.sent):
                     for _ in range(self.each):

@@ -19,7 +19,7 @@ def test_every_codec_and_producer(kafka: Kafka, topic, reader: Reader):
     kafka.topic(topic, partitions=2 * len(CODECS) + 1)
     produced = Numbered(kafka, topic, 2 * len(CODECS) + 1)
     for at, codec in enumerate(CODECS):
-        produced.send(200, 2 * at, compression_type=codec)
+        produced.send(200, 2 * at, compression_type=codec, enable_idempotence=True)
         # kcat sends a line a message: a key, headers, and more than one batch.
         lines = [b"key:" + as_bytes(produced.event(2 * at + 1)) for _ in range(200)]
         options = ["-z", codec, "-K", ":", "-H", "trace=4bf92f", "-H", "empty=", "-X", "batch.num.messages=50"]
