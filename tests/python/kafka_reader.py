@@ -11,8 +11,8 @@ from typing import Any
 from conftest import PATIENCE, Server, binary, caught_up
 from kafka_support import Kafka, Numbered, wait_for
 
-# How soon a member of a group hears that another one came or left, and a source that there are new partitions.
-QUICK = {"heartbeat.interval.ms": "500", "topic.metadata.refresh.interval.ms": "1000"}
+# How soon a source hears that there are new topics and partitions.
+QUICK = {"topic.metadata.refresh.interval.ms": "1000"}
 
 
 class Reader(Server):
@@ -41,6 +41,11 @@ class Reader(Server):
         return self.settings["group_id"]
 
     @property
+    def log(self) -> str:
+        """The identity of its log."""
+        return self.json("/version")["log"]
+
+    @property
     def name(self) -> str:
         return f"kafka:{self.group}"
 
@@ -51,6 +56,10 @@ class Reader(Server):
     def partitions(self) -> dict[tuple[str, int], dict]:
         """What it is assigned now."""
         return {(place["topic"], place["partition"]): place for place in self.source()["partitions"]}
+
+    def partition(self, number: int) -> dict:
+        """The same of a partition of its only topic; nothing if it is not assigned."""
+        return self.partitions().get((self.settings["topics"][0], number), {})
 
     def degraded(self) -> list[dict]:
         """What `/readyz` says of the source."""
@@ -66,7 +75,6 @@ class Reader(Server):
 
     def commits(self, topic: str) -> dict[int, int]:
         """Waits until what it read is committed, under the name of its log."""
-        log = self.json("/version")["log"]
         ends = {partition: end for partition, end in self.kafka.ends(topic).items() if end > 0}
 
         def done() -> bool:
@@ -75,7 +83,7 @@ class Reader(Server):
 
         self.wait(f"{ends} to be committed", done)
         for offset, metadata in self.kafka.committed(self.group, topic).values():
-            assert offset <= 0 or metadata.startswith(f"modelog:{log}"), metadata
+            assert offset <= 0 or metadata.startswith(f"modelog:{self.log}"), metadata
         return ends
 
     def events(self, kind: str | None = None, **parameters: Any) -> list[dict]:

@@ -32,7 +32,12 @@ from kafka_broker import Broker
 from raw import anonymous_mib
 
 # What a broker answers of a partition that it leads since a moment ago.
-UNSETTLED = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE)
+UNSETTLED = (
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
@@ -59,11 +64,14 @@ class Kafka:
 
     # Topics.
 
-    def topic(self, name: str, partitions: int = 1, **config: str | int) -> str:
-        """Creates a topic and waits until its partitions have leaders. Underscores in names of settings stand for dots."""
-        replicas = len(self.brokers)
+    def topic(self, name: str, partitions: int = 1, nodes: list[int] | None = None, **config: str | int) -> str:
+        """Creates a topic and waits until its partitions have leaders. Each partition is on all nodes, or alone on the
+        one named for it. Underscores in names of settings stand for dots."""
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-        made = self.admin.create_topics([NewTopic(name, partitions, replicas, config=settings)])
+        where = (
+            {"replica_assignment": [[node] for node in nodes]} if nodes else {"replication_factor": len(self.brokers)}
+        )
+        made = self.admin.create_topics([NewTopic(name, partitions, config=settings, **where)])
         made[name].result(PATIENCE)
         self.is_led(name, partitions)
         return name
@@ -272,11 +280,12 @@ class Load:
         self.thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, failure: object, *_) -> None:
         self.stopped.set()
-        self.thread.join(2 * PATIENCE)
-        assert not self.thread.is_alive(), "the producer hangs"
-        assert self.failed is None, self.failed
+        if failure is None:
+            self.thread.join(2 * PATIENCE)
+            assert not self.thread.is_alive(), "the producer hangs"
+            assert self.failed is None, self.failed
 
 
 class Memory:

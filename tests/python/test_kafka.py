@@ -117,7 +117,7 @@ def test_from_the_latest_on(kafka: Kafka, topic, reader: Reader):
 
 
 def test_from_a_moment_on(kafka: Kafka, topic, reader: Reader):
-    produced = Numbered(kafka, kafka.topic(topic, partitions=3, message_timestamp_type="CreateTime"), 3)
+    produced = Numbered(kafka, kafka.topic(topic, partitions=3, retention_ms=-1), 3)
     january, june, july = 1_767_225_600_000, 1_780_272_000_000, 1_782_864_000_000
     # The third partition has nothing that late.
     for moment, partitions in ((january, (0, 1, 2)), (june, (0,)), (july, (0, 1))):
@@ -222,19 +222,21 @@ def test_tombstones_alone(kafka: Kafka, topic, reader: Reader):
     assert reader.metric("modelog_kafka_tombstones_total", group=topic, topic=topic) == 0
 
 
-def test_a_signal_commits_and_leaves_the_group(kafka: Kafka, topic, reader: Reader):
+@pytest.mark.parametrize("group_instance_id", ["auto", "", "mine"])
+def test_an_end_commits_and_leaves_the_group(kafka: Kafka, topic, reader: Reader, group_instance_id):
+    """Who has a name in its group is expected back, as long as the session lasts; who has none is gone at once."""
     produced = Numbered(kafka, kafka.topic(topic, partitions=4), 4)
-    # Nothing is committed and nobody is missed meanwhile, except at the end.
-    reader.configure(session_timeout="5m", commit_interval="10m")
-    for group_instance_id in ("auto", "", "mine"):
-        reader.configure(group_instance_id=group_instance_id)
+    # Nothing is committed meanwhile, and nobody is missed.
+    reader.configure(group_instance_id=group_instance_id, session_timeout="5m", commit_interval="10m")
+    for _ in range(2):
         reader.start()
         produced.send(100)
         reader.is_at_end()
         (member,) = kafka.members(topic)
-        assert bool(member.group_instance_id) == bool(group_instance_id)
+        name = member.group_instance_id
+        assert name == {"auto": f"modelog-{reader.log}", "": None, "mine": "mine"}[group_instance_id]
         assert reader.stop() == 0
-        assert kafka.members(topic) == []
+        assert [left.group_instance_id for left in kafka.members(topic)] == ([name] if name else [])
         positions = {partition: offset for partition, (offset, _) in kafka.committed(topic, topic).items()}
         assert positions == kafka.ends(topic)
     reader.start().is_at_end()
@@ -264,10 +266,11 @@ def test_a_log_that_is_new_goes_on_where_the_group_is(kafka: Kafka, topic, reade
     """Another log's commit says that the partition was read elsewhere."""
     produced = Numbered(kafka, kafka.topic(topic))
     produced.send(100)
+    reader.configure(group_instance_id="")
     reader.start().is_at_end()
     assert reader.stop() == 0
     produced.send(100)
-    other = Reader(tmp_path / "other", kafka, topic).start().is_at_end()
+    other = Reader(tmp_path / "other", kafka, topic, group_instance_id="").start().is_at_end()
     elsewhere = logged(other, topic)
     assert by_partition(elsewhere) == {0: list(range(100, 200))}
     assert other.stop() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import caught_up
 from kafka_broker import Broker, pair
-from kafka_reader import QUICK, Reader, assert_exactly_once
+from kafka_reader import QUICK, Reader, assert_exactly_once, by_partition, logged
 from kafka_support import Kafka, Load, Numbered, wait_for
 
 
@@ -39,6 +39,7 @@ def test_a_broker_that_is_down_at_the_start(tmp_path, absent, topic):
     kafka = Kafka(absent)
     reader = Reader(tmp_path / "data", kafka, topic).start()
     reader.wait("to be missed", reader.degraded)
+    reader.wait("the reason", lambda: reader.source()["reason"])
     source = reader.source()
     assert (source["state"], source["cluster"]) == ("connecting", None)
     assert absent.address() in source["reason"]
@@ -147,4 +148,26 @@ def test_partitions_get_another_leader(tmp_path, two: Kafka, topic):
     assert_exactly_once(reader, produced)
     assert reader.events("SourceGapRecorded") == []
     assert reader.commits(topic) == two.ends(topic)
+    reader.wait("to be well", lambda: reader.degraded() == [])
+
+
+def test_a_partition_that_nobody_leads(tmp_path, two: Kafka, topic):
+    """It has more and gives nothing: that is said, and the other one goes on."""
+    _, second = two.brokers
+    produced = Numbered(two, two.topic(topic, partitions=2, nodes=[1, 2]), 2)
+    produced.send(100_000)
+    reader = Reader(tmp_path / "data", two, topic, buffer_bytes="1MiB", stall_time="3s").start()
+    reader.wait("some of both", lambda: len(by_partition(logged(reader, topic))) == 2)
+    # Stopped in the midst of it, so that it still has to fetch when it goes on.
+    reader.process.send_signal(signal.SIGSTOP)
+    second.kill()
+    wait_for("no leader", lambda: two.leaders(topic).keys() == {0})
+    reader.process.send_signal(signal.SIGCONT)
+    reader.wait("the other one", lambda: reader.partition(0).get("position") == 100_000)
+    told = reader.wait("a stall", lambda: (place := reader.partition(1)).get("state") == "stalled" and place)
+    assert told["reason"] and told["lag"] > 0, told
+    assert reader.degraded()
+    second.start()
+    reader.is_at_end()
+    assert_exactly_once(reader, produced)
     reader.wait("to be well", lambda: reader.degraded() == [])

@@ -33,6 +33,8 @@ def test_a_sound_one(tmp_path):
         "session_timeout": "30s",
         "buffer_bytes": "16MiB",
         "commit_interval": "5s",
+        "stall_time": "2m",
+        "kserve_model": "{inferenceservicename}",
         "dead_letter_topic": "dead",
         "properties": {"security.protocol": "ssl", "ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt"},
     }
@@ -58,6 +60,8 @@ def test_a_sound_one(tmp_path):
         ("session_timeout", "0s"),
         ("commit_interval", 1),
         ("buffer_bytes", "0B"),
+        ("stall_time", "0s"),
+        ("kserve_model", "{no_such_attribute}"),
         ("dead_letter_topic", "no blanks"),
         ("properties", {"no.such.property": "1"}),
         ("properties", {"security.protocol": "rot13"}),
@@ -69,9 +73,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, setting, value):
     assert done.returncode == 78, done.stdout + done.stderr
     said = done.stdout + done.stderr
     assert "modelog.toml" in said and setting in said
-    # Which of the sections.
-    assert "kafka" in said and ("[1]" in said or ".1." in said), said
-    assert said.count("`kafka") == 1, "what is right is not blamed"
+    assert "kafka[1]" in said, said
+    assert "kafka[0]" not in said, "what is right is not blamed"
 
 
 def test_a_setting_that_is_missing(tmp_path):
@@ -98,9 +101,7 @@ def test_everything_that_is_wrong_at_once(tmp_path):
         ("auto.offset.reset", "start"),
         ("enable.auto.commit", ""),
         ("enable.auto.offset.store", ""),
-        ("isolation.level", ""),
         ("partition.assignment.strategy", ""),
-        ("check.crcs", ""),
     ],
 )
 def test_properties_that_the_source_depends_on(tmp_path, name, instead):
@@ -129,4 +130,4 @@ def test_two_sources(kafka: Kafka, topic, tmp_path):
 
 
 def test_no_source(server):
-    assert server.json("/v1/sources") == {"items": []}
+    assert server.json("/v1/sources")["items"] == []

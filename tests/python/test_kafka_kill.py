@@ -6,7 +6,7 @@ import random
 import time
 
 from conftest import Server
-from kafka_reader import QUICK, Reader, assert_exactly_once
+from kafka_reader import Reader, assert_exactly_once
 from kafka_support import Kafka, Load, Numbered
 from test_kill import check_at_rest
 
@@ -31,7 +31,7 @@ def test_kills_while_it_consumes(kafka: Kafka, topic, tmp_path, monkeypatch, see
     moments = random.Random(seed)
     produced = Numbered(kafka, kafka.topic(topic, partitions=4), 4)
     # A member that was killed is missed for so long; one that comes back under its name, not at all.
-    reader = Reader(tmp_path / "data", kafka, topic, session_timeout="6s", properties=QUICK)
+    reader = Reader(tmp_path / "data", kafka, topic, session_timeout="6s")
     waits: list[float] = []
     while_starting = 0
     with Load(produced, 4000):
