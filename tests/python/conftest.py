@@ -139,17 +139,6 @@ def kafka(tmp_path_factory):
 
 
 @pytest.fixture
-def own_kafka(tmp_path):
-    """A broker that a test may stop and kill."""
-    from kafka_broker import Broker
-    from kafka_support import Kafka
-
-    broker = Broker(tmp_path / "broker").start()
-    yield Kafka(broker)
-    broker.kill()
-
-
-@pytest.fixture
 def topic(request) -> str:
     """A name for a topic that no other test has."""
     return f"{re.sub('[^a-z0-9]+', '-', request.node.name.removeprefix('test_'))[:60]}-{os.urandom(3).hex()}"

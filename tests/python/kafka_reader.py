@@ -11,8 +11,8 @@ from typing import Any
 from conftest import PATIENCE, Server, binary, caught_up
 from kafka_support import Kafka, Numbered, wait_for
 
-# How soon a source hears that there are new topics and partitions.
-QUICK = {"topic.metadata.refresh.interval.ms": "1000"}
+# How soon a source hears that there are new topics and partitions, and that a broker is back.
+QUICK = {"topic.metadata.refresh.interval.ms": "1000", "reconnect.backoff.max.ms": "1000"}
 
 
 class Reader(Server):

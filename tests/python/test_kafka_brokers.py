@@ -27,6 +27,23 @@ def lines_about(reader: Reader) -> list[str]:
     return [line for line in plain.splitlines() if re.search(r"\b(WARN|ERROR)\b", line) and "kafka" in line.lower()]
 
 
+@pytest.fixture(scope="module")
+def restless(tmp_path_factory):
+    broker = Broker(tmp_path_factory.mktemp("restless") / "broker")
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def own_kafka(restless):
+    """A broker that a test may stop and kill, and that is there again for the next one."""
+    if restless not in Broker.running:
+        restless.start()
+    yield Kafka(restless)
+    if restless in Broker.running:
+        restless.signal(signal.SIGCONT)
+
+
 @pytest.fixture
 def absent(tmp_path):
     """A broker that was not started yet."""
@@ -65,17 +82,15 @@ def test_an_end_while_no_broker_was_there_yet(tmp_path, absent, topic):
     assert reader.stop() == 0
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_a_broker_that_goes_and_comes_back(tmp_path, own_kafka: Kafka, topic, how):
+def test_a_broker_that_goes_and_comes_back(tmp_path, own_kafka: Kafka, topic):
     (broker,) = own_kafka.brokers
     produced = Numbered(own_kafka, own_kafka.topic(topic, partitions=3), 3)
     reader = Reader(tmp_path / "data", own_kafka, topic).start()
     with Load(produced, 2000):
-        for turn in range(2):
-            reader.wait(
-                "messages", lambda: reader.metric("modelog_kafka_messages_total", group=topic) > 500 * (turn + 1)
-            )
-            broker.stop() if how == "stopped" else broker.kill()
+        for turn, end in enumerate((broker.stop, broker.kill)):
+            read = reader.metric("modelog_kafka_messages_total", group=topic)
+            reader.wait("messages", lambda: reader.metric("modelog_kafka_messages_total", group=topic) > read + 500)
+            end()
             before = len(lines_about(reader))
             reader.wait("to be missed", reader.degraded)
             works(reader, f"{turn}")
@@ -121,29 +136,43 @@ def test_a_broker_that_hangs(tmp_path, own_kafka: Kafka, topic):
     reader.wait("to be well", lambda: reader.degraded() == [])
 
 
-@pytest.fixture
-def two(tmp_path):
-    brokers = pair(tmp_path / "brokers")
-    yield Kafka(*brokers)
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    brokers = pair(tmp_path_factory.mktemp("two"))
+    yield brokers
     for broker in brokers:
         broker.kill()
+
+
+@pytest.fixture
+def two(nodes):
+    """Two nodes, of which a test may kill the second."""
+    _, second = nodes
+    if second not in Broker.running:
+        second.start()
+    return Kafka(*nodes)
 
 
 def test_partitions_get_another_leader(tmp_path, two: Kafka, topic):
     _, second = two.brokers
     produced = Numbered(two, two.topic(topic, partitions=4), 4)
     reader = Reader(tmp_path / "data", two, topic).start()
+
+    def goes_on() -> None:
+        before = reader.metric("modelog_kafka_messages_total", group=topic)
+        reader.wait("to go on", lambda: reader.metric("modelog_kafka_messages_total", group=topic) > before + 1000)
+
     with Load(produced, 2000):
-        for end in (second.stop, second.kill):
-            assert set(two.leaders(topic).values()) == {1, 2}
-            reader.wait("all partitions", lambda: len(reader.partitions()) == 4)
-            time.sleep(1)
-            end()
-            wait_for("other leaders", lambda: set(two.leaders(topic).values()) == {1})
-            before = reader.metric("modelog_kafka_messages_total", group=topic)
-            reader.wait("to go on", lambda: reader.metric("modelog_kafka_messages_total", group=topic) > before + 1000)
-            second.start()
-            two.balance(topic, 4)
+        assert set(two.leaders(topic).values()) == {1, 2}
+        reader.wait("all partitions", lambda: len(reader.partitions()) == 4)
+        goes_on()
+        second.kill()
+        wait_for("other leaders", lambda: set(two.leaders(topic).values()) == {1})
+        goes_on()
+        # And back, in order.
+        second.start()
+        two.balance(topic, 4)
+        goes_on()
     reader.is_at_end()
     assert_exactly_once(reader, produced)
     assert reader.events("SourceGapRecorded") == []

@@ -199,8 +199,7 @@ def test_a_poisoned_log_loses_nothing(kafka: Kafka, topic, tmp_path, call, error
         reader.start()
         reader.wait("poison", lambda: reader.get("/readyz").status_code == 503)
         assert reader.get("/readyz").json()["code"] == "poisoned"
-        source = reader.source()
-        assert source["state"] != "running" and source["reason"], source
+        reader.wait("to say so", lambda: (source := reader.source())["state"] != "running" and source["reason"])
         have = logged(reader, topic)
         # It commits nothing that it does not have.
         time.sleep(1)
