@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Loaded};
-use crate::{backup, bench, compact, export, import, inspect, projections, restore, show, tail};
+use crate::{
+    backup, bench, compact, dead_letters, export, import, inspect, produce, projections, restore,
+    show, tail,
+};
 
 /// The event log for machine-learning models
 ///
@@ -84,6 +87,11 @@ pub(crate) enum Command {
     Rebuild(projections::RebuildArgs),
     /// Show how far the stores have followed the log
     Projections(projections::ProjectionsArgs),
+    /// See and retry what was rejected, from Kafka and elsewhere
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Send files of events to a Kafka topic
+    Produce(produce::ProduceArgs),
     /// Put everything that is in the log into Parquet files
     Compact(compact::CompactArgs),
     /// Make a backup, while the server goes on

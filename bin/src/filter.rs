@@ -118,7 +118,7 @@ impl Span {
 }
 
 /// A time as people give it.
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     if let Some(ago) = parse_duration(text) {
         let micros = i64::try_from(ago.as_micros()).map_err(|_| "is too long ago".to_owned())?;
         let now = SystemClock::new().now().micros();

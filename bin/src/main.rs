@@ -14,6 +14,7 @@ mod cli;
 mod client;
 mod compact;
 mod config;
+mod dead_letters;
 mod demo;
 mod descriptors;
 mod exit;
@@ -25,6 +26,7 @@ mod logging;
 mod maintenance;
 mod output;
 mod place;
+mod produce;
 mod progress;
 mod projections;
 mod restore;
@@ -86,6 +88,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Export(args) => block_on(export::run(settings, args))?,
         Command::Rebuild(args) => block_on(projections::rebuild(settings, &args))?,
         Command::Projections(args) => block_on(projections::list(settings, &args))?,
+        Command::DeadLetters(command) => return block_on(dead_letters::run(settings, command)),
+        Command::Produce(args) => return block_on(produce::run(args)),
         Command::Compact(args) => block_on(compact::run(settings, &args))?,
         Command::Backup(args) => block_on(backup::run(settings, &args))?,
         Command::Restore(args) => block_on(restore::run(settings, &args))?,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use modelog_engine::Engine;
 use modelog_engine::sources::SourceStatus;
 use modelog_formats::Limits;
-use modelog_kafka::KafkaSource;
+use modelog_kafka::{DeadLetters, KafkaSource};
 
 use crate::config::Settings;
 
@@ -17,7 +17,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Starts every source; none waits for a broker.
+    /// Starts every source, and what sends on what they reject; none waits for a broker.
     ///
     /// # Errors
     /// What cannot be set up. Those that were started go on until they are [stopped](Self::stop).
@@ -36,6 +36,10 @@ impl Sources {
             let source = KafkaSource::start(engine.clone(), config.clone(), limits, number)
                 .with_context(|| format!("starting the source kafka[{place}]"))?;
             self.lock().push(source);
+        }
+        let dead_letters = DeadLetters::of_sources(engine, &settings.kafka)?;
+        for projection in dead_letters {
+            engine.project(Box::new(projection));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::log::{ColdHandle, Enqueued, Log, LogReader, Parts, Prepared};
 use crate::names::Names;
 use crate::origin::Position;
 use crate::projection::{Projection, View};
-use crate::runtime::{self, ProjectionHandle};
+use crate::runtime::{self, ProjectionHandle, ProjectionState};
 use crate::statistician::Statistician;
 use crate::stats::{Observer, Statistics};
 use crate::storage::{LocalStorage, Storage};
@@ -258,6 +258,13 @@ impl Engine {
         self.inner.log.shared().check(checkpoint)
     }
 
+    /// The latest point of this log's history that whoever stands at a checkpoint of it has seen: the checkpoint itself,
+    /// unless a restore or a recovery that cut the log has parted them.
+    #[must_use]
+    pub fn last_common(&self, checkpoint: &Checkpoint) -> Checkpoint {
+        self.inner.log.shared().last_common(checkpoint)
+    }
+
     /// Whether events can be taken.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -361,10 +368,16 @@ impl Engine {
         threads::spawn("modelog-closer", close)
             .map_err(LogError::io("starting a thread for", directory))?;
         let outcome = closed.await.unwrap_or(Err(LogError::Closed));
-        for projection in self.projections() {
-            // One that is behind goes on from its checkpoint at the next start.
-            let _ = projection.wait_for(self.tail(), CATCH_UP).await;
-        }
+        let tail = self.tail();
+        let all = async {
+            for projection in self.projections() {
+                // One that is behind goes on from its checkpoint at the next start; one whose store is away is behind.
+                if projection.status().state != ProjectionState::Retrying {
+                    let _ = projection.wait_for(tail, CATCH_UP).await;
+                }
+            }
+        };
+        threads::timeout(CATCH_UP, all).await;
         outcome
     }
 

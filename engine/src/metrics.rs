@@ -84,6 +84,7 @@ pub const KAFKA_FETCH_ERRORS: &str = "modelog_kafka_fetch_errors_total";
 pub const KAFKA_MESSAGES: &str = "modelog_kafka_messages_total";
 pub const KAFKA_BYTES: &str = "modelog_kafka_bytes_total";
 pub const KAFKA_TOMBSTONES: &str = "modelog_kafka_tombstones_total";
+pub const KAFKA_DEAD_LETTERS: &str = "modelog_kafka_dead_letters_total";
 pub const COMPACTION_DURATION: &str = "modelog_compaction_duration_seconds";
 pub const COMPACTION_LAST_SUCCESS: &str = "modelog_compaction_last_success_timestamp_seconds";
 pub const PREDICTIONS: &str = "modelog_predictions_total";
@@ -276,6 +277,11 @@ pub const ALL: &[Metric] = &[
         KAFKA_TOMBSTONES,
         &["group", "topic"],
         "Messages without a value, which say nothing.",
+    ),
+    counter(
+        KAFKA_DEAD_LETTERS,
+        &["topic"],
+        "Rejected messages sent to a dead letter topic.",
     ),
     histogram(
         COMPACTION_DURATION,

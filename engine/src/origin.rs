@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::event::schema::NAME_BYTES_MAX;
+
 /// The stretch of a batch that one call or one source partition contributed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -44,6 +46,14 @@ pub enum Source {
         next: i64,
         leader_epoch: i32,
     },
+}
+
+/// The `source` of what is recorded about a Kafka cluster's events; none for a cluster whose name no event can carry.
+#[must_use]
+pub fn kafka_source(cluster: &str) -> Option<String> {
+    let source = format!("kafka:{cluster}");
+    let legal = source.len() <= NAME_BYTES_MAX && !source.chars().any(char::is_control);
+    legal.then_some(source)
 }
 
 /// How far a log has read a partition.

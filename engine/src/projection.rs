@@ -47,7 +47,8 @@ pub trait Projection: Send {
     /// The version of the rules by which it folds events; a store written by another one must be rebuilt.
     fn fold_version(&self) -> u32;
 
-    /// Whether it can be built again from the start of the log; not so if it is itself where a part of the log lies.
+    /// Whether it can be built again from the start of the log; not so if it is itself where a part of the log lies, or if
+    /// its effects cannot be taken back.
     fn rebuildable(&self) -> bool {
         true
     }

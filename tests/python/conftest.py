@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +13,8 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# Where tests/run puts what the tests need beside the program.
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # How long to wait for something that must come; no test measures time.
 PATIENCE = 60
 # A connection for each request, as `httpx.get` makes them, without reading certificates each time.
@@ -53,6 +56,10 @@ class Server:
 
     def start(self) -> "Server":
         self.begin()
+        return self.listens()
+
+    def listens(self) -> "Server":
+        """Waits until it says where."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             found = re.search(r"http://127\.0\.0\.1:\d+", self.said())
@@ -116,6 +123,25 @@ def server(tmp_path):
     server = Server(tmp_path / "data").start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory):
+    """A broker that runs as long as the tests do. Each test has topics of its own there."""
+    from kafka_broker import Broker
+    from kafka_support import Kafka
+
+    directory = tmp_path_factory.mktemp("kafka")
+    broker = Broker(directory / "broker").start()
+    yield Kafka(broker)
+    broker.kill()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def topic(request) -> str:
+    """A name for a topic that no other test has."""
+    return f"{re.sub('[^a-z0-9]+', '-', request.node.name.removeprefix('test_'))[:60]}-{os.urandom(3).hex()}"
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, binary, ndjson
+from conftest import TARGET, binary, ndjson
 
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # Versions that people still have, beside the one among the tests' requirements.
 POLARS = ["Polars 1.41.2", "Polars 1.30.0"]
 # Only in tests/run --full.

@@ -51,7 +51,8 @@ use modelog_engine::event::{Kind, schema};
 pub use error::{DecodeErrors, ERROR_CODES, ErrorCode, LocatedError};
 pub use kserve::{ModelTemplate, TemplateError};
 pub use message::{
-    Message, MessageFormat, MessageReader, Outcome, Place, RejectedMessage, RetryError,
+    HeaderPairs, Message, MessageFormat, MessageReader, Outcome, Place, RejectedMessage,
+    RetryError, headers_of,
 };
 pub use options::{Limits, OnError, Options};
 

@@ -15,8 +15,10 @@ pub(crate) struct Rejection<'a> {
     pub(crate) key: Option<&'a [u8]>,
     /// JSON.
     pub(crate) headers: Option<&'a str>,
-    /// The id and the source that make the record recognisable when it is written again.
-    pub(crate) identity: Option<(&'a str, &'a str)>,
+    /// What makes the record recognisable when it is written again.
+    pub(crate) id: Option<&'a str>,
+    /// Where the bytes are from, if that is not who wrote the record.
+    pub(crate) source: Option<&'a str>,
 }
 
 const REASON: usize = column(Kind::EventRejected, "reason");
@@ -34,13 +36,14 @@ impl Rejection<'_> {
     #[cold]
     pub(crate) fn write(&self, builder: &mut EventBatchBuilder, raw_bytes_max: usize) {
         self.fill(builder.row(Kind::EventRejected), raw_bytes_max)
-            .expect("a rejection has a reason, short text without U+0000 and a checked identity");
+            .expect("a rejection has a reason, short text without U+0000, a checked id and source");
     }
 
     fn fill(&self, mut row: RowWriter<'_>, raw_bytes_max: usize) -> Result<(), FieldError> {
-        if let Some((id, source)) = self.identity {
-            row.text(schema::ID, id)?;
-            row.text(schema::SOURCE, source)?;
+        for (column, text) in [(schema::ID, self.id), (schema::SOURCE, self.source)] {
+            if let Some(text) = text {
+                row.text(column, text)?;
+            }
         }
         row.text(REASON, self.reason)?;
         // Both show what a producer wrote.

@@ -228,8 +228,8 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "not_rebuildable",
         409,
-        "The projection holds a part of the log itself and cannot be built again",
-        "Nothing needs to be done; what was damaged in it comes back from a backup.",
+        "The projection cannot be built again: it holds a part of the log itself, or has effects that cannot be taken back",
+        "Nothing needs to be done. What is damaged in Parquet comes back from a backup; what a dead letter topic lost is in the log.",
     ),
     entry(
         "busy",

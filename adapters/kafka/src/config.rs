@@ -9,6 +9,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError as Library;
 
 use crate::error::KafkaError;
+use crate::topics::Topics;
 
 /// A source: a consumer group's member that reads some topics.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct KafkaConfig {
     /// Where a partition is read from that neither the log nor the group knows.
     pub start: StartAt,
     pub on_gap: OnGap,
+    /// Where messages go that cannot be understood, beside the record of them in the log.
+    pub dead_letter_topic: Option<String>,
     /// How long the group waits for a member that says nothing.
     pub session_timeout: Duration,
     /// How much may be fetched and not yet be durable in the log: half of it is librdkafka's, half on its way into the log.
@@ -90,6 +93,7 @@ impl Default for KafkaConfig {
             kserve_model: "{namespace}/{inferenceservicename}".into(),
             start: StartAt::default(),
             on_gap: OnGap::default(),
+            dead_letter_topic: None,
             session_timeout: Duration::from_secs(45),
             buffer_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
@@ -129,6 +133,10 @@ const OWN: &[(&str, &str)] = &[
     ("log.queue", "the program's own log is used"),
 ];
 
+/// What is said of a name that cannot be one.
+const NO_TOPIC: &str =
+    "which no topic can be called: letters, digits, `.`, `_` and `-` are, up to 249 of them";
+
 /// Members whose largest response would not fit are refused by the library.
 const FETCH_BYTES: usize = 16 << 20;
 const MESSAGE_BYTES: usize = 128 << 20;
@@ -163,9 +171,7 @@ impl KafkaConfig {
         }
         let illegal = |topic: &&String| !topic.starts_with('^') && !is_topic(topic);
         if let Some(topic) = self.topics.iter().find(illegal) {
-            let reason = format!(
-                "has {topic:?}, which no topic can be called: letters, digits, `.`, `_` and `-` are, up to 249 of them; a regular expression starts with `^`"
-            );
+            let reason = format!("has {topic:?}, {NO_TOPIC}; a regular expression starts with `^`");
             return wrong("topics", reason);
         }
         for pattern in self.topics.iter().filter(|topic| topic.starts_with('^')) {
@@ -178,6 +184,9 @@ impl KafkaConfig {
         }
         if let Err(error) = self.kserve_model.parse::<ModelTemplate>() {
             return wrong("kserve_model", error.to_string());
+        }
+        if let Some(dead) = &self.dead_letter_topic {
+            self.check_dead_letters(dead)?;
         }
         if self.group_id.is_empty() {
             return wrong("group_id", "must not be empty".into());
@@ -212,6 +221,31 @@ impl KafkaConfig {
                 wrong(&format!("properties.{name}"), reason)
             }
             Err(error) => wrong("properties", error.to_string()),
+        }
+    }
+
+    fn check_dead_letters(&self, topic: &str) -> Result<(), KafkaError> {
+        let wrong = |setting: &str, reason: String| {
+            Err(KafkaError::Setting {
+                setting: setting.into(),
+                reason,
+            })
+        };
+        if !is_topic(topic) {
+            return wrong("dead_letter_topic", format!("is {topic:?}, {NO_TOPIC}"));
+        }
+        match Topics::new(&self.topics) {
+            Ok(read) if read.have(topic) => wrong(
+                "dead_letter_topic",
+                format!(
+                    "is {topic:?}, which is among `topics`: what is rejected would come again without end"
+                ),
+            ),
+            Ok(_) => Ok(()),
+            Err(error) => wrong(
+                "topics",
+                format!("has {error}, and `dead_letter_topic` needs it to be understood"),
+            ),
         }
     }
 
@@ -289,7 +323,7 @@ fn no_address(broker: &str) -> Option<&'static str> {
     (!named || !numbered).then_some("is no \"host:port\"")
 }
 
-fn is_topic(name: &str) -> bool {
+pub(crate) fn is_topic(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     name.len() <= 249 && name != "." && name != ".." && name.bytes().all(legal)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use modelog_engine::batch::EventBatch;
 use modelog_engine::metrics as names;
-use modelog_engine::origin::Origin;
+use modelog_engine::origin::{Origin, kafka_source};
 use modelog_formats::{
     Message, MessageFormat, MessageReader, ModelTemplate, Options, Outcome, Place,
 };
@@ -58,10 +58,17 @@ impl Decoder {
     /// Reads a portion without the stretches that are `left_out`. It is one batch, unless its messages say much more than
     /// their length.
     pub(crate) fn decode(&self, portion: &Portion, left_out: &[bool]) -> Vec<EventBatch> {
+        // All partitions are of one cluster.
+        let cluster = portion
+            .stretches
+            .first()
+            .map(|stretch| &stretch.assigned.cluster);
+        let source = cluster.and_then(|cluster| kafka_source(cluster));
         let mut batches = Batches {
             decoder: &self.inner,
+            source: source.as_deref(),
             done: Vec::new(),
-            reader: self.inner.reader(),
+            reader: self.inner.reader(source.as_deref()),
             origins: Vec::with_capacity(portion.stretches.len()),
         };
         let mut headers = Vec::new();
@@ -90,14 +97,21 @@ impl Decoder {
 }
 
 impl Inner {
-    fn reader(&self) -> MessageReader<'_> {
-        MessageReader::new(self.format, &self.options, &self.template)
+    fn reader<'d>(&'d self, source: Option<&'d str>) -> MessageReader<'d> {
+        let reader = MessageReader::new(self.format, &self.options, &self.template);
+        match source {
+            None => reader,
+            Some(source) => reader
+                .with_source(source)
+                .expect("a name of a cluster is only taken if events can carry it"),
+        }
     }
 }
 
 /// The batches that a portion becomes.
 struct Batches<'d> {
     decoder: &'d Inner,
+    source: Option<&'d str>,
     done: Vec<EventBatch>,
     reader: MessageReader<'d>,
     /// Of the batch that grows.
@@ -163,7 +177,7 @@ impl<'d> Batches<'d> {
 
     /// Ends a batch and begins another one.
     fn cut(&mut self) {
-        let reader = std::mem::replace(&mut self.reader, self.decoder.reader());
+        let reader = std::mem::replace(&mut self.reader, self.decoder.reader(self.source));
         let mut batch = reader.finish().batch;
         for origin in self.origins.drain(..) {
             batch.add_origin(origin);

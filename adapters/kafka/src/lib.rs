@@ -1,4 +1,5 @@
-//! A source that reads events from Kafka: exactly once from topic to log.
+//! Kafka: a source that reads events exactly once from topic to log, a topic for what cannot be understood, and a producer
+//! for the command line.
 //!
 //! ```text
 //! broker ─▶ librdkafka ─▶ reader ─▶ portions ─▶ workers ─▶ log ─▶ positions ─▶ commits
@@ -13,12 +14,15 @@
 //!     log they name does not believe them over itself.
 //! K4. Where a partition does not hold the next position any more, it stops or the gap is recorded: see [`OnGap`].
 //!
+//! What cannot be understood is in the log too, and may be sent on to a topic from there: [`DeadLetters`].
+//!
 //! # Threads
 //! One reads and answers the group ([`reader`]), some decode, one waits for syncs ([`pipeline`]). librdkafka has its own.
 
 mod client;
 mod commit;
 mod config;
+mod dead_letters;
 mod decode;
 mod error;
 mod intake;
@@ -26,9 +30,12 @@ mod native;
 mod partition;
 mod pipeline;
 mod portion;
+mod produce;
+mod producer;
 mod reader;
 mod shared;
 mod start;
+mod topics;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,7 +46,10 @@ use modelog_formats::{ModelTemplate, OnError, Options};
 use rdkafka::consumer::BaseConsumer;
 
 pub use config::{Format, InstanceId, KafkaConfig, OnGap, StartAt};
+pub use dead_letters::DeadLetters;
 pub use error::KafkaError;
+pub use produce::{Outgoing, ProduceError, ProduceErrorKind, Target, TopicProducer};
+pub use topics::{BadPattern, Topics};
 
 use client::Context;
 use decode::Decoder;

@@ -273,6 +273,19 @@ impl Fields<'_> {
         );
     }
 
+    /// Text that may be absent.
+    pub(crate) fn optional_text(&mut self, name: &'static str, field: &mut Option<String>) {
+        self.read(
+            name,
+            field,
+            Form {
+                expected: "text",
+                parse: |value| text(value).map(|text| Some(text.to_owned())),
+                show: |text| text.as_deref().map(quote),
+            },
+        );
+    }
+
     /// A URL, in which a password may stand: it is not shown.
     pub(crate) fn url(&mut self, name: &'static str, field: &mut String) {
         self.read(

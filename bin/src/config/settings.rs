@@ -243,6 +243,7 @@ fn kafka(fields: &mut Fields<'_>, kafka: &mut KafkaConfig) {
     fields.text("kserve_model", &mut kafka.kserve_model);
     fields.start_at("start", &mut kafka.start);
     fields.word("on_gap", &mut kafka.on_gap);
+    fields.optional_text("dead_letter_topic", &mut kafka.dead_letter_topic);
     fields.duration("session_timeout", &mut kafka.session_timeout);
     fields.size("buffer_bytes", &mut kafka.buffer_bytes);
     fields.duration("commit_interval", &mut kafka.commit_interval);

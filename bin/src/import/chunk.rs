@@ -8,6 +8,8 @@ use std::io;
 
 use modelog_formats::Format;
 
+use crate::exit::Exit;
+
 /// The version of the rules by which files are cut.
 pub(super) const CUTS: u32 = 1;
 /// How large a piece becomes, about.
@@ -119,6 +121,27 @@ pub(super) enum CutError {
     },
     #[error("{name}: {message}")]
     Arrow { name: String, message: String },
+}
+
+impl CutError {
+    /// How the program ends because of it.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            // A decompressor's complaint is about the data, not about the disk.
+            Self::Io { source, .. }
+                if !matches!(
+                    source.kind(),
+                    io::ErrorKind::InvalidData
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::Other
+                ) =>
+            {
+                Exit::Io
+            }
+            _ => Exit::BadData,
+        }
+    }
 }
 
 /// Cuts an input into pieces.

@@ -36,6 +36,7 @@ mod source;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub(crate) mod texts;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -330,24 +331,7 @@ fn tell(name: &str, places: &Places) {
 /// What ended an import.
 fn failure(name: &str, refusal: Refusal) -> anyhow::Error {
     match refusal {
-        Refusal::Cut(error) => {
-            let exit = match &error {
-                // A decompressor's complaint is about the data, not about the disk.
-                chunk::CutError::Io { source, .. }
-                    if !matches!(
-                        source.kind(),
-                        std::io::ErrorKind::InvalidData
-                            | std::io::ErrorKind::InvalidInput
-                            | std::io::ErrorKind::UnexpectedEof
-                            | std::io::ErrorKind::Other
-                    ) =>
-                {
-                    Exit::Io
-                }
-                _ => Exit::BadData,
-            };
-            Failed::caused(exit, error)
-        }
+        Refusal::Cut(error) => Failed::caused(error.exit(), error),
         Refusal::History(error) => {
             let exit = match &error {
                 PieceError::Merge(MergeError::File(FileError::Io { .. })) => Exit::Io,

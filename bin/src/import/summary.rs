@@ -142,7 +142,7 @@ impl Summary {
         }
         if rejected > 0 {
             eprintln!(
-                "{} recorded as rejected: `modelog export --kind EventRejected` shows them",
+                "{} recorded as rejected: `modelog dead-letters list` shows them",
                 counted(rejected, "event")
             );
         }

@@ -8,9 +8,9 @@ use super::rows::EncodedRows;
 use crate::batch::{Content, EventBatch, EventBatchBuilder, Identity, Parts, Table};
 use crate::config::{AppendOptions, OnConflict};
 use crate::error::AppendError;
-use crate::event::{EventRejected, Kind};
+use crate::event::{Event, EventRejected, Kind};
 use crate::metrics::is_backfilled;
-use crate::origin::Origin;
+use crate::origin::{Origin, Source, kafka_source};
 use crate::{Offset, Timestamp};
 
 /// Calls up to this size are joined with others into one frame.
@@ -208,7 +208,7 @@ impl Call {
         moved.push(next);
         let conflicting: HashSet<u32> = drops.conflicts.iter().map(|(ord, _)| *ord).collect();
         let stays = |ord: u32| !drops.duplicates.contains(&ord) && !conflicting.contains(&ord);
-        let rejected = rejections(&tables, &drops.conflicts);
+        let rejected = rejections(&tables, &drops.conflicts, &origins);
         let kept = tables.iter().map(|table| {
             let rows: Vec<u32> = (0..table.rows() as u32)
                 .filter(|row| stays(table.ord(*row as usize)))
@@ -298,7 +298,11 @@ fn find(tables: &[Table], ord: u32) -> Option<(&Table, usize)> {
     })
 }
 
-fn rejections(tables: &[Table], conflicts: &[(u32, Option<Offset>)]) -> Option<(Table, Vec<u32>)> {
+fn rejections(
+    tables: &[Table],
+    conflicts: &[(u32, Option<Offset>)],
+    origins: &[Origin],
+) -> Option<(Table, Vec<u32>)> {
     let mut conflicts = conflicts.to_vec();
     conflicts.sort_unstable_by_key(|(ord, _)| *ord);
     let mut builder = EventBatchBuilder::new();
@@ -312,20 +316,52 @@ fn rejections(tables: &[Table], conflicts: &[(u32, Option<Offset>)]) -> Option<(
             }
             None => "an event with the same id but other content came in the same call".to_owned(),
         };
-        let event = EventRejected {
+        let (source, position) = partition_of(ord, origins).unzip();
+        let rejected = EventRejected {
             reason: "id_conflict".into(),
             message: Some(message),
+            position,
             raw_bytes: Some(raw.len() as i64),
             raw: Some(raw),
             ..EventRejected::default()
         };
+        let event = Event {
+            source: source.flatten(),
+            ..rejected.into()
+        };
         builder
-            .push(&event.into())
+            .push(&event)
             .expect("the fields of a rejection are legal");
         ords.push(ord);
     }
     let tables = builder.finish().into_parts().tables;
     tables.into_iter().next().map(|table| (table, ords))
+}
+
+/// The source and position of an event that was read from Kafka: of which stretch of a partition it is, or which message
+/// if the stretch is no longer than that.
+fn partition_of(ord: u32, origins: &[Origin]) -> Option<(Option<String>, String)> {
+    let holds = |origin: &&Origin| {
+        ord.checked_sub(origin.first_ord)
+            .is_some_and(|at| at < origin.rows)
+    };
+    match &origins.iter().find(holds)?.source {
+        Source::Kafka {
+            cluster,
+            topic,
+            partition,
+            first,
+            next,
+            ..
+        } => {
+            let mut position = format!("{topic}/{partition}/{first}");
+            if *next > first + 1 {
+                position.push_str(&format!("..{next}"));
+            }
+            Some((kafka_source(cluster), position))
+        }
+        Source::Call { .. } | Source::Producer { .. } => None,
+    }
 }
 
 /// One table for each kind: rejections of this call join those it brought along.

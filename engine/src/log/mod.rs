@@ -257,6 +257,19 @@ impl Shared {
         Ok(())
     }
 
+    /// The latest point of today's history that whoever stands at a checkpoint of this log has seen.
+    pub(crate) fn last_common(&self, checkpoint: &Checkpoint) -> Checkpoint {
+        // Numbers of epochs ascend: an epoch that is none of ours parted from us where a later one of ours begins, at the
+        // latest.
+        let parted = self.contents.epoch_end(checkpoint.epoch);
+        let offset = checkpoint.offset.min(parted.unwrap_or_else(|| self.tail()));
+        Checkpoint {
+            epoch: self.contents.epoch_of(offset),
+            offset,
+            ..*checkpoint
+        }
+    }
+
     /// Whether a snapshot is of this log, and of history that still is.
     pub(crate) fn fits(&self, about: &About) -> bool {
         open::fits(about, &self.contents, self.tail())

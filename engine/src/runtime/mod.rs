@@ -96,9 +96,10 @@ pub enum NotYet {
     },
 }
 
-/// The projection holds a part of the log itself, so there is nothing to build it from.
+/// The projection holds a part of the log itself, so there is nothing to build it from; or it has effects that cannot be
+/// taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} holds a part of the log itself and cannot be built again")]
+#[error("{name} cannot be built again from the log")]
 pub struct NotRebuildable {
     pub name: String,
 }

@@ -59,8 +59,14 @@ fn push_pair(name: &str, value: Option<&[u8]>, json: &mut String) {
     json.push(']');
 }
 
-/// A header read back.
-pub(super) type OwnedHeader = (String, Option<Vec<u8>>);
+/// Headers read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderPairs {
+    /// Names and values, in order.
+    pub pairs: Vec<(String, Option<Vec<u8>>)>,
+    /// How many more there were.
+    pub left_out: u64,
+}
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -69,18 +75,32 @@ enum Value {
     Bytes { base64: String },
 }
 
-/// Headers out of JSON; nothing if some were left out, or if it is something else.
-pub(super) fn from_json(json: &str) -> Option<Vec<OwnedHeader>> {
-    let pairs: Vec<(String, Option<Value>)> = serde_json::from_str(json).ok()?;
-    let read = |(name, value)| {
-        let value = match value {
-            None => None,
-            Some(Value::Text(text)) => Some(text.into_bytes()),
-            Some(Value::Bytes { base64 }) => Some(STANDARD.decode(base64).ok()?),
-        };
-        Some((name, value))
-    };
-    pairs.into_iter().map(read).collect()
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Element {
+    Pair(String, Option<Value>),
+    Rest { left_out: u64 },
+}
+
+/// The headers of a message, as `EventRejected` has them; none if the text is not of that form.
+#[must_use]
+pub fn headers_of(json: &str) -> Option<HeaderPairs> {
+    let elements: Vec<Element> = serde_json::from_str(json).ok()?;
+    let mut headers = HeaderPairs::default();
+    for element in elements {
+        match element {
+            Element::Pair(name, value) => {
+                let value = match value {
+                    None => None,
+                    Some(Value::Text(text)) => Some(text.into_bytes()),
+                    Some(Value::Bytes { base64 }) => Some(STANDARD.decode(base64).ok()?),
+                };
+                headers.pairs.push((name, value));
+            }
+            Element::Rest { left_out } => headers.left_out += left_out,
+        }
+    }
+    Some(headers)
 }
 
 #[cfg(test)]
@@ -89,7 +109,7 @@ mod tests {
     use modelog_engine::event::Json;
     use proptest::prelude::*;
 
-    fn borrowed(headers: &[OwnedHeader]) -> impl Iterator<Item = Header<'_>> {
+    fn borrowed(headers: &[(String, Option<Vec<u8>>)]) -> impl Iterator<Item = Header<'_>> {
         headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_deref()))
@@ -131,10 +151,22 @@ mod tests {
             &json[json.len() - 60..]
         );
         assert!(Json::parse(json.clone()).is_ok());
-        assert_eq!(from_json(&json), None);
+        let kept = headers_of(&json).expect("headers");
+        let names: Vec<_> = kept.pairs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, kept.left_out), (vec!["b", "e"], 3));
         let alone = [("a", Some(&longest[..]))];
         let json = to_json(alone.into_iter()).expect("headers");
         assert_eq!(json, r#"[{"left_out":1}]"#);
+        for wrong in [
+            "{}",
+            "[1]",
+            r#"[["a"]]"#,
+            r#"[["a",1]]"#,
+            r#"[["a",{"base64":"?"}]]"#,
+            "[",
+        ] {
+            assert_eq!(headers_of(wrong), None, "{wrong}");
+        }
     }
 
     proptest! {
@@ -142,7 +174,7 @@ mod tests {
         fn headers_are_read_as_they_were(headers in proptest::collection::vec((any::<String>(), proptest::option::of(prop_oneof![any::<Vec<u8>>(), any::<String>().prop_map(String::into_bytes)])), 0..5)) {
             let json = to_json(borrowed(&headers)).unwrap_or("[]".into());
             prop_assert!(Json::parse(json.clone()).is_ok());
-            prop_assert_eq!(from_json(&json), Some(headers));
+            prop_assert_eq!(headers_of(&json), Some(HeaderPairs { pairs: headers, left_out: 0 }));
         }
     }
 }

@@ -44,6 +44,10 @@ mod shape;
 
 use std::collections::BTreeMap;
 
+use modelog_engine::batch::EventBatchBuilder;
+use modelog_engine::event::schema::SOURCE;
+use modelog_engine::event::{FieldError, Kind};
+
 use crate::Decoded;
 use crate::arrow;
 use crate::cloud::{CloudReader, Header};
@@ -53,6 +57,7 @@ use crate::kserve::ModelTemplate;
 use crate::options::{Limits, Options};
 use crate::text::Body;
 
+pub use headers::{HeaderPairs, headers_of};
 pub use place::Place;
 pub use retry::{RejectedMessage, RetryError};
 
@@ -114,6 +119,7 @@ pub struct MessageReader<'o> {
     format: MessageFormat,
     cloud: CloudReader<'o>,
     rows: Rows,
+    source: Option<&'o str>,
 }
 
 /// A batch of messages is no larger, so that the last of them fits too.
@@ -127,7 +133,19 @@ impl<'o> MessageReader<'o> {
             format,
             cloud: CloudReader::new(options, template),
             rows: Rows::default(),
+            source: None,
         }
+    }
+
+    /// Has the records of what is rejected say where they are from: the `source` of events, such as
+    /// [`kafka_source`](modelog_engine::origin::kafka_source) names it.
+    ///
+    /// # Errors
+    /// If no event can have it.
+    pub fn with_source(self, source: &'o str) -> Result<Self, FieldError> {
+        check_source(source)?;
+        let source = Some(source);
+        Ok(Self { source, ..self })
     }
 
     /// Reads one message. Whatever is in it becomes rows: events, or `EventRejected`.
@@ -141,7 +159,7 @@ impl<'o> MessageReader<'o> {
         }
         let shape = Shape::of(message, self.format);
         let limits = &self.cloud.events.options.limits;
-        let mut recorder = Recorder::new(&mut self.rows, limits, message, None);
+        let mut recorder = Recorder::new(&mut self.rows, limits, message, None, self.source);
         read(&mut self.cloud, shape, message, value, None, &mut recorder);
         recorder.outcome()
     }
@@ -162,9 +180,11 @@ impl<'o> MessageReader<'o> {
         if !self.has_room(rejected.raw.len()) {
             return Ok(Outcome::Full);
         }
-        let headers = rejected.headers.map(headers::from_json);
-        let headers = headers.unwrap_or(Some(Vec::new()));
-        let headers = headers.ok_or(RetryError::HeadersLeftOut)?;
+        let headers = rejected
+            .headers
+            .map_or_else(|| Some(HeaderPairs::default()), headers_of);
+        let whole = headers.filter(|headers| headers.left_out == 0);
+        let headers = whole.ok_or(RetryError::HeadersLeftOut)?.pairs;
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_deref()))
@@ -178,7 +198,7 @@ impl<'o> MessageReader<'o> {
         let shape = retry.shape(Shape::of(&message, self.format));
         let limits = &self.cloud.events.options.limits;
         let retry = Some(&retry);
-        let mut recorder = Recorder::new(&mut self.rows, limits, &message, retry);
+        let mut recorder = Recorder::new(&mut self.rows, limits, &message, retry, Some(source));
         read(
             &mut self.cloud,
             shape,
@@ -227,6 +247,12 @@ impl<'o> MessageReader<'o> {
         let max = batch_bytes_max(&self.cloud.events.options.limits);
         self.rows.builder.is_empty() || self.rows.builder.bytes().saturating_add(bytes) <= max
     }
+}
+
+/// Whether events can have it as their source.
+fn check_source(source: &str) -> Result<(), FieldError> {
+    let mut builder = EventBatchBuilder::new();
+    builder.row(Kind::EventRejected).text(SOURCE, source)
 }
 
 fn batch_bytes_max(limits: &Limits) -> usize {

@@ -25,6 +25,24 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+impl<'a> Place<'a> {
+    /// The topic in the position of an `EventRejected`; none if that is no place in a stream. An event whose id another
+    /// one has is in a stretch of a partition, `topic/partition/first..next`, which tells a topic too.
+    #[must_use]
+    pub fn topic_of(position: &'a str) -> Option<&'a str> {
+        let position = position
+            .split_once(", byte ")
+            .map_or(position, |(text, _)| text);
+        let (_, last) = position.rsplit_once('/')?;
+        let stretch = last
+            .split_once("..")
+            .filter(|(first, _)| !first.contains('#'));
+        let next = stretch.map_or(0, |(_, next)| "..".len() + next.len());
+        let first = &position[..position.len() - next];
+        Position::parse(first).map(|position| position.place.topic)
+    }
+}
+
 /// How much of a message was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -111,6 +129,10 @@ mod tests {
             assert_eq!(position.to_string(), text);
             assert_eq!(Position::parse(text), Some(position));
             assert_eq!(Position::parse(&format!("{text}, byte 45")), Some(position));
+            assert_eq!(
+                Place::topic_of(&format!("{text}, byte 45")),
+                Some("ml-events")
+            );
         }
         for text in [
             "",
@@ -125,6 +147,9 @@ mod tests {
             "t\n/1/2",
         ] {
             assert_eq!(Position::parse(text), None, "{text}");
+            assert_eq!(Place::topic_of(text), None, "{text}");
         }
+        assert_eq!(Position::parse("t/1/2..9"), None);
+        assert_eq!(Place::topic_of("t..t/1/2..9"), Some("t..t"));
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Recorder<'r, 'm> {
     message: &'m Message<'m>,
     /// What is known if it is read again.
     retry: Option<&'r Retry<'m>>,
+    /// What records of what is rejected say as their source.
+    source: Option<&'r str>,
     /// How many bytes of the value come before the text.
     pub(super) before: usize,
     /// The number of the next event in the message.
@@ -59,12 +61,14 @@ impl<'r, 'm> Recorder<'r, 'm> {
         limits: &'r Limits,
         message: &'m Message<'m>,
         retry: Option<&'r Retry<'m>>,
+        source: Option<&'r str>,
     ) -> Self {
         Self {
             rows,
             limits,
             message,
             retry,
+            source,
             before: 0,
             number: retry.map_or(0, Retry::first),
             events: 0,
@@ -159,7 +163,8 @@ impl<'r, 'm> Recorder<'r, 'm> {
             raw,
             key,
             headers: headers.as_deref(),
-            identity: id.as_deref().zip(self.retry.map(|retry| retry.source)),
+            id: id.as_deref(),
+            source: self.source,
         };
         rejection.write(&mut self.rows.builder, self.limits.raw_bytes);
     }

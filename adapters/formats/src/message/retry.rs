@@ -6,7 +6,6 @@
 
 use modelog_engine::batch::EventBatchBuilder;
 use modelog_engine::event::FieldError;
-use modelog_engine::event::Kind;
 use modelog_engine::event::schema::{ID, ID_BYTES_MAX, SOURCE};
 
 use super::place::{Part, Position};
@@ -62,10 +61,7 @@ impl<'a> Retry<'a> {
         {
             return Err(RetryError::CutShort { kept, bytes });
         }
-        EventBatchBuilder::new()
-            .row(Kind::EventRejected)
-            .text(SOURCE, source)
-            .map_err(RetryError::BadSource)?;
+        super::check_source(source).map_err(RetryError::BadSource)?;
         Ok(Self { position, source })
     }
 

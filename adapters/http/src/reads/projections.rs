@@ -112,7 +112,7 @@ async fn rebuild(
 #[derive(Debug, utoipa::IntoResponses)]
 #[response(
     status = 409,
-    description = "It holds a part of the log itself and cannot be built again.",
+    description = "It holds a part of the log itself, or has effects that cannot be taken back.",
     content_type = "application/problem+json"
 )]
 #[expect(dead_code, reason = "only its description is used")]
