@@ -1,5 +1,7 @@
 //! One call to append, prepared by its own thread: everything that needs no lock.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashSet;
 
 use super::catalog::created_by;
@@ -8,7 +10,7 @@ use super::rows::EncodedRows;
 use crate::batch::{Content, EventBatch, EventBatchBuilder, Identity, Parts, Table};
 use crate::config::{AppendOptions, OnConflict};
 use crate::error::AppendError;
-use crate::event::{Event, EventRejected, Kind};
+use crate::event::{Event, EventRejected, Kind, schema};
 use crate::metrics::is_backfilled;
 use crate::origin::{Origin, Source, kafka_source};
 use crate::{Offset, Timestamp};
@@ -65,11 +67,13 @@ impl Drops {
 }
 
 /// How many events of a kind a call brought, for the metrics.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tally {
     pub(super) kind: Kind,
     pub(super) rows: u64,
     pub(super) backfilled: u64,
+    /// Of records of rejected events: how many for each reason.
+    pub(super) reasons: BTreeMap<String, u64>,
 }
 
 impl Call {
@@ -270,6 +274,19 @@ impl Call {
     }
 }
 
+/// How often each reason stands in records of rejected events.
+fn reasons(rows: &impl TextRows) -> BTreeMap<String, u64> {
+    let mut reasons = BTreeMap::new();
+    for row in 0..rows.rows() {
+        let reason = rows.text(schema::COMMON.len(), row).unwrap_or_default();
+        match reasons.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => drop(reasons.insert(reason.to_owned(), 1)),
+        }
+    }
+    reasons
+}
+
 fn tally(rows: &impl TextRows, now: Timestamp) -> Tally {
     let old = |time| is_backfilled(time, now);
     let backfilled = (0..rows.rows())
@@ -279,6 +296,10 @@ fn tally(rows: &impl TextRows, now: Timestamp) -> Tally {
         kind: rows.kind(),
         rows: rows.rows() as u64,
         backfilled,
+        reasons: match rows.kind() {
+            Kind::EventRejected => reasons(rows),
+            _ => BTreeMap::new(),
+        },
     }
 }
 

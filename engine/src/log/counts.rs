@@ -39,9 +39,9 @@ impl Shared {
                 metrics::counter!(names::INGEST_BACKFILLED_EVENTS, "source" => source, "kind" => kind)
                     .increment(tally.backfilled);
             }
-            if tally.kind == crate::event::Kind::EventRejected {
-                metrics::counter!(names::INGEST_REJECTED, "source" => source, "reason" => "recorded")
-                    .increment(tally.rows);
+            for (reason, rows) in &tally.reasons {
+                metrics::counter!(names::INGEST_REJECTED, "source" => source, "reason" => reason.clone())
+                    .increment(*rows);
             }
         }
         self.count_duplicates(options, duplicates);
