@@ -76,6 +76,10 @@ fn other_attributes_are_kept_as_in_envelopes() {
     assert_eq!(event.time, Timestamp::parse("2026-11-22T17:00:00Z").ok());
     let extra = r#"{"ce_subject":"café \"1\"\n","ce_traceparent":"00-a"}"#;
     assert_eq!(event.extra, Some(Json::parse(extra).expect("JSON")));
+    // In whichever order they come.
+    let mut turned = headers.clone();
+    turned.reverse();
+    assert_eq!(read(DATA, &turned)[0], *event);
     let more = r#","time":"2026-11-22T17:00:00Z","subject":"café \"1\"\n","traceparent":"00-a","dataschema":null"#;
     assert_eq!(read(envelope(more), &[])[0], *event);
 }

@@ -270,7 +270,7 @@ fn models_are_named_by_the_template() {
 
 fn envelope(ty: &str, data: &str) -> String {
     format!(
-        r#"{{"specversion":"1.0","id":"{ID}","type":"org.kubeflow.serving.inference.{ty}","source":"http://localhost:9081/","time":"2026-11-22T17:00:00.123456789Z","inferenceservicename":"iris","namespace":"team-a","component":"predictor","endpoint":"","recordedtime":"2026-11-22T17:00:00.5Z","metadata":"{{\"X-Tenant\":[\"7\"]}}",{data}}}"#
+        r#"{{"specversion":"1.0","id":"{ID}","type":"org.kubeflow.serving.inference.{ty}","source":"http://localhost:9081/","time":"2026-11-22T17:00:00.123456789Z","component":"predictor","endpoint":"","inferenceservicename":"iris","metadata":"{{\"X-Tenant\":[\"7\"]}}","namespace":"team-a","recordedtime":"2026-11-22T17:00:00.5Z",{data}}}"#
     )
 }
 

@@ -6,6 +6,7 @@ mod cloud;
 mod errors;
 mod flat;
 mod hostile;
+mod hostile_messages;
 mod kserve;
 mod message;
 mod random;

@@ -459,22 +459,16 @@ proptest! {
     #[test]
     fn lines_are_the_same_as_messages(lines in proptest::collection::vec(prop_oneof![
         (0..9_u8, any::<f64>()).prop_map(|(run, value)| serde_json::json!({"type": "MetricLogged", "run": format!("r{run}"), "name": "n", "value": value}).to_string()),
-        any::<String>().prop_map(|text| serde_json::json!({"more": text, "model": "m", "type": "model.created", "id": text.trim_matches(char::is_control).get(..9)}).to_string()),
+        (any::<String>(), "[a-zé]{1,9}").prop_map(|(text, id)| serde_json::json!({"more": text, "model": "m", "type": "model.created", "id": id}).to_string()),
         Just(r#"{"type":"FeedbackLogged","prediction_id":"p","label":{"a":[1, 2]}}"#.to_owned()),
     ], 0..20)) {
         let options = Options::default();
         let mut reader = MessageReader::new(MessageFormat::Auto, &options, ModelTemplate::standard());
-        let mut sound = Vec::new();
         for line in &lines {
             let outcome = reader.read(&message(Some(line.as_bytes()), &[]));
-            let Outcome::Events(count) = outcome else {
-                prop_assume!(false);
-                continue;
-            };
-            prop_assert_eq!(count, 1);
-            sound.push(line.as_str());
+            prop_assert_eq!(outcome, Outcome::Events(1));
         }
-        let body = decode(sound.join("\n").as_bytes(), Format::Ndjson, &options).expect("sound");
+        let body = decode(lines.join("\n").as_bytes(), Format::Ndjson, &options).expect("sound");
         let messages = reader.finish();
         prop_assert_eq!(&body.unknown_fields, &messages.unknown_fields);
         prop_assert_eq!(body.batch.bytes(), messages.batch.bytes());
