@@ -4,7 +4,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use modelog_benches::corpus::{self, Naming};
-use modelog_formats::{Format, Options, decode};
+use modelog_formats::{
+    Format, Message, MessageFormat, MessageReader, ModelTemplate, Options, Outcome, Place, decode,
+};
 
 const EVENTS: usize = 2_000;
 
@@ -25,6 +27,27 @@ fn benches(criterion: &mut Criterion) {
             });
         });
     }
+    let lines: Vec<&[u8]> = json[0].bytes.split(|byte| *byte == b'\n').collect();
+    group.bench_function("messages", |bencher| {
+        bencher.iter(|| {
+            let template = ModelTemplate::standard();
+            let mut reader = MessageReader::new(MessageFormat::Auto, &options, template);
+            for line in black_box(&lines) {
+                let message = Message {
+                    place: Place {
+                        topic: "t",
+                        partition: 0,
+                        position: 0,
+                    },
+                    value: Some(line),
+                    key: None,
+                    headers: &[],
+                };
+                assert!(matches!(reader.read(&message), Outcome::Events(_)));
+            }
+            reader.finish()
+        });
+    });
     group.bench_function("limit: serde_json", |bencher| {
         bencher
             .iter(|| modelog_limits::parse(black_box(&json), 1).expect("the corpus can be read"));

@@ -5,7 +5,7 @@
 
 use modelog_engine::Offset;
 use modelog_engine::batch::Row;
-use modelog_engine::event::Kind;
+use modelog_engine::event::{Event, Kind};
 use modelog_formats::{DecodeErrors, Decoded, Format, Limits, OnError, Options, decode};
 
 use super::json::{self, is_blank, is_sound};
@@ -153,8 +153,14 @@ fn check_refusal(errors: &DecodeErrors, bytes: &[u8], format: Format) {
     }
 }
 
+/// The events.
+pub(super) fn events(decoded: Decoded) -> Vec<Event> {
+    let batch = decoded.batch.into_logged(Offset::ZERO, RECEIVED);
+    batch.in_order().into_iter().map(Row::to_event).collect()
+}
+
 /// The events as the log writes them, a line each.
-fn written(decoded: Decoded) -> Vec<String> {
+pub(super) fn written(decoded: Decoded) -> Vec<String> {
     let batch = decoded.batch.into_logged(Offset::ZERO, RECEIVED);
     let line = |row: Row<'_>| {
         let mut line = Vec::new();
@@ -165,7 +171,7 @@ fn written(decoded: Decoded) -> Vec<String> {
 }
 
 /// What the log wrote is read, and is the same.
-fn check_again(lines: &[String]) {
+pub(super) fn check_again(lines: &[String]) {
     let options = Options {
         on_error: OnError::Refuse,
         ..Options::default()

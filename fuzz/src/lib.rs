@@ -24,6 +24,7 @@ mod json;
 mod log;
 pub mod memory;
 mod mend;
+mod message;
 pub mod mutate;
 mod parquet;
 mod seeds;
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// Every decoder of bytes that come from outside the process.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "frame",
         shape: mutate::Shape::Bytes,
@@ -117,6 +118,14 @@ pub const TARGETS: [Target; 10] = [
         run: formats::arrow,
         mend: None,
         seeds: seeds::none,
+    },
+    Target {
+        name: "message",
+        shape: mutate::Shape::Text,
+        per_second: 10_000,
+        run: message::message,
+        mend: None,
+        seeds: seeds::messages,
     },
     Target {
         name: "parquet_manifest",

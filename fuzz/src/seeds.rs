@@ -103,6 +103,38 @@ pub(super) fn cloud_event_batch() -> Vec<Vec<u8>> {
     vec![CLOUD.into(), [b"[", &many[..], b"]"].concat()]
 }
 
+/// Headers on a line, then the value.
+pub(super) fn messages() -> Vec<Vec<u8>> {
+    let attributes = |ty: &str| {
+        format!(
+            r#"[["ce_specversion","1.0"],["ce_type","{ty}"],["ce_source","/s"],["ce_id","1"],["ce_time","2026-11-22T17:00:00Z"],["ce_namespace","n"],["ce_inferenceservicename","i"],["ce_endpoint",""],["content-type","application/json"]]"#
+        )
+    };
+    let content_type = |ty: &str| format!(r#"[["content-type","{ty}"],["none",null]]"#);
+    let inference = "org.kubeflow.serving.inference.";
+    let first = LINES.lines().next().expect("there are lines");
+    let mut seeds = ndjson();
+    seeds.extend(json());
+    seeds.extend(cloud_event());
+    for (headers, value) in [
+        (content_type("application/x-ndjson"), LINES),
+        (
+            content_type("application/cloudevents-batch+json; charset=utf-8"),
+            CLOUD,
+        ),
+        (attributes("model.created"), r#"{"model":"m","tags":{}}"#),
+        (attributes(&format!("{inference}request")), "a=1&b=2"),
+        (
+            attributes(&format!("{inference}response")),
+            r#"{"model_version":"3","outputs":[]}"#,
+        ),
+        ("[]".to_owned(), &format!("\0\0\0\0\x07{first}")),
+    ] {
+        seeds.push(format!("{headers}\n{value}").into());
+    }
+    seeds
+}
+
 pub(super) fn parquet_manifests() -> Vec<Vec<u8>> {
     let mut manifest = Manifest::new(LogId(uuid::Uuid::from_u128(7)));
     let mut seeds = vec![manifest.to_json()];

@@ -3,10 +3,12 @@
 import json
 from datetime import datetime, timezone
 
-from cloudevents.core.bindings.http import to_structured
+import pytest
+from cloudevents.core.bindings.http import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from cloudevents.v1.http import CloudEvent as OlderCloudEvent
+from cloudevents.v1.http import to_binary as older_to_binary
 from cloudevents.v1.http import to_structured as older_to_structured
 
 
@@ -56,6 +58,61 @@ def test_structured_of_the_older_library(server):
     assert answer.status_code == 200, answer.text
     points = server.json("/v1/runs/r1/metrics/loss")["points"]
     assert [(point["step"], point["value"]) for point in points] == [(3, 0.25)]
+
+
+def test_binary(server):
+    event = prediction(2)
+    event = CloudEvent(attributes={**event.get_attributes(), "subject": "€ 1 %"}, data=event.get_data())
+    message = to_binary(event, JSONFormat())
+    answer = server.post(message.body, headers=message.headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["accepted"] == 1
+    found = server.json("/v1/models/resnet50/predictions/p-2")
+    assert found["output"] == {"class": 281}
+    assert found["time"] == "2026-11-22T17:00:02.250Z"
+    events = [json.loads(line) for line in server.get("/v1/events").text.splitlines()]
+    assert [event["extra"] for event in events if event["type"] == "PredictionLogged"] == [{"ce_subject": "€ 1 %"}]
+
+    # Structured it is the same event.
+    message = to_structured(event, JSONFormat())
+    answer = server.post(message.body, message.headers["content-type"])
+    assert (answer.json()["accepted"], answer.json()["duplicates"]) == (0, 1)
+
+
+def test_binary_of_the_older_library(server):
+    event = OlderCloudEvent(
+        {"type": "metric.logged", "source": "trainer", "datacontenttype": "application/json"},
+        {"run": "r2", "name": "loss", "value": 0.25, "step": 3},
+    )
+    headers, body = older_to_binary(event)
+    answer = server.post(body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    points = server.json("/v1/runs/r2/metrics/loss")["points"]
+    assert [(point["step"], point["value"]) for point in points] == [(3, 0.25)]
+
+
+@pytest.mark.parametrize("mode", [to_binary, to_structured])
+def test_both_halves_of_an_inference(server, mode):
+    for ty, data in [("request", {"instances": [[5.1]]}), ("response", {"model_version": "7", "predictions": [1]})]:
+        attributes = {
+            "type": f"org.kubeflow.serving.inference.{ty}",
+            "source": "http://localhost:9081/",
+            "id": "9f3c6f2e",
+            "specversion": "1.0",
+            "datacontenttype": "application/json",
+            "namespace": "team-a",
+            "inferenceservicename": "iris",
+            "component": "predictor",
+            "endpoint": "",
+        }
+        message = mode(CloudEvent(attributes=attributes, data=data), JSONFormat())
+        answer = server.post(message.body, headers=message.headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["accepted"] == 1
+    found = server.json("/v1/models/team-a%2Firis/predictions/9f3c6f2e")
+    assert found["version"] == "7"
+    assert found["input"] == {"instances": [[5.1]]}
+    assert found["output"] == {"model_version": "7", "predictions": [1]}
 
 
 def test_batch(server):

@@ -58,9 +58,10 @@ pub use options::{Limits, OnError, Options};
 
 use cloud::{CloudReader, Header};
 use error::Code;
-use event::{EventReader, Given, Known};
+use event::{EventReader, Given, Known, SPEC_VERSION};
 use flat::FlatReader;
 use gather::{Gather, Sink as _};
+use kserve::Half;
 use text::{Body, Layout, ReadEvent};
 
 /// What bytes are.
@@ -86,6 +87,25 @@ pub struct BinaryEvent<'a> {
     /// Of the data.
     pub content_type: Option<&'a str>,
     pub data: &'a [u8],
+}
+
+impl BinaryEvent<'_> {
+    /// Whether a request is such an event: its type is one of KServe's inference logger, or there is a `specversion` and its
+    /// content type is not that of structured CloudEvents.
+    #[must_use]
+    pub fn is_meant(&self) -> bool {
+        let value = |wanted: &str| {
+            let mut attributes = self.attributes.iter();
+            let found = attributes.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| *value)
+        };
+        let structured = || {
+            let content_type = self.content_type.unwrap_or_default();
+            cloud::is_structured(content_type.trim_ascii().as_bytes())
+        };
+        value("type").is_some_and(|ty| Half::of(ty).is_some())
+            || value(SPEC_VERSION).is_some() && !structured()
+    }
 }
 
 /// Events, and what is worth saying about them.

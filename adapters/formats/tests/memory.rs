@@ -10,7 +10,10 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{Field, Schema};
 use modelog_engine::event::Kind;
-use modelog_formats::{Format, Limits, OnError, Options, decode, decode_as};
+use modelog_formats::{
+    Format, Limits, Message, MessageFormat, MessageReader, ModelTemplate, OnError, Options,
+    Outcome, Place, decode, decode_as,
+};
 
 struct Counting;
 
@@ -214,6 +217,162 @@ fn recorded_text_takes_a_constant_times_its_size() {
             count.peak,
             body.len()
         );
+    }
+}
+
+type Headers<'a> = &'a [(&'a str, Option<&'a [u8]>)];
+
+fn message<'a>(value: &'a [u8], headers: Headers<'a>) -> Message<'a> {
+    Message {
+        place: Place {
+            topic: "t",
+            partition: 0,
+            position: 7,
+        },
+        value: Some(value),
+        key: Some(b"key"),
+        headers,
+    }
+}
+
+/// Messages of a shape, with an event each.
+struct Messages {
+    shape: &'static str,
+    headers: Headers<'static>,
+    value: fn(usize) -> String,
+}
+
+fn shapes() -> Vec<Messages> {
+    const ATTRIBUTES: Headers<'_> = &[
+        ("ce_specversion", Some(b"1.0")),
+        ("ce_type", Some(b"MetricLogged")),
+        ("ce_source", Some(b"/s")),
+        ("ce_id", Some(b"a longer id than that of most")),
+        ("ce_traceparent", Some(b"x")),
+        ("content-type", Some(b"application/json")),
+    ];
+    const INFERENCE: Headers<'_> = &[
+        ("ce_specversion", Some(b"1.0")),
+        ("ce_type", Some(b"org.kubeflow.serving.inference.response")),
+        ("ce_source", Some(b"/s")),
+        ("ce_id", Some(b"9f3c6f2e-35c4-4a40-9c2f-3f5d1b1a2b3c")),
+        ("ce_namespace", Some(b"n")),
+        ("ce_inferenceservicename", Some(b"i")),
+        ("content-type", Some(b"application/json")),
+    ];
+    let metric = |number| format!("{{\"run\":\"r\",\"name\":\"loss\",\"value\":{number}}}");
+    let envelope: fn(usize) -> String = |number| {
+        format!(
+            "{{\"id\":\"{number}\",\"type\":\"MetricLogged\",\"source\":\"/s\",\"data\":{{\"run\":\"r\",\"name\":\"loss\",\"value\":{number}}},\"specversion\":\"1.0\"}}"
+        )
+    };
+    let of = |shape, headers, value| Messages {
+        shape,
+        headers,
+        value,
+    };
+    vec![
+        of("flat", &[], line),
+        of("flat, with headers", &[("a", Some(b"b"))], line),
+        of(
+            "lines",
+            &[("content-type", Some(b"application/x-ndjson; charset=utf-8"))],
+            line,
+        ),
+        of("framed", &[], |number| {
+            format!("\0\0\0\0\x07{}", line(number))
+        }),
+        of("envelopes", &[], envelope),
+        of(
+            "envelopes, with headers",
+            &[("content-type", Some(b"application/cloudevents+json"))],
+            envelope,
+        ),
+        of("binary", ATTRIBUTES, metric),
+        of("inferences", INFERENCE, |number| {
+            format!("{{\"model_version\":\"3\",\"outputs\":[{number}]}}")
+        }),
+    ]
+}
+
+#[test]
+fn nothing_is_allocated_per_message() {
+    let options = Options::default();
+    let template = ModelTemplate::standard();
+    for Messages {
+        shape,
+        headers,
+        value,
+    } in shapes()
+    {
+        let counts = [1000, 8000].map(|messages| {
+            let values: Vec<_> = (0..messages).map(value).collect();
+            let (batch, count) = counted(|| {
+                let mut reader = MessageReader::new(MessageFormat::Auto, &options, template);
+                for value in &values {
+                    let outcome = reader.read(&message(value.as_bytes(), headers));
+                    assert_eq!(outcome, Outcome::Events(1), "{shape}");
+                }
+                reader.finish().batch
+            });
+            assert_eq!(batch.rows(), messages as u32);
+            count.allocations
+        });
+        let [few, many] = counts;
+        // Eight times the events double each column three times, as above.
+        assert!(
+            many - few <= 3 * 30,
+            "{shape}: {few} for 1000 messages, {many} for 8000"
+        );
+        assert!(few < 500, "{shape}: {few}");
+    }
+}
+
+#[test]
+fn hostile_messages_take_a_constant_times_their_size() {
+    let options = Options::default();
+    let long = "h".repeat(20_000);
+    let attribute = [
+        ("ce_specversion", Some(&b"1.0"[..])),
+        ("ce_type", Some(b"org.kubeflow.serving.inference.request")),
+        ("ce_x", Some(long.as_bytes())),
+    ];
+    let inference = |value: &'static str| {
+        [
+            attribute[0],
+            attribute[1],
+            ("ce_id", Some(value.as_bytes())),
+        ]
+    };
+    let many: Vec<_> = (0..5_000).map(|_| ("ce_a", Some(&b"b"[..]))).collect();
+    let headers: [Headers<'_>; 5] = [
+        &[],
+        &attribute,
+        &inference("1"),
+        &many,
+        &[("content-type", Some(b"application/x-ndjson"))],
+    ];
+    for (name, _, body) in hostile_text() {
+        for headers in headers {
+            let (_, count) = counted(|| {
+                let template = ModelTemplate::standard();
+                let mut reader = MessageReader::new(MessageFormat::Auto, &options, template);
+                let outcome = reader.read(&message(body.as_bytes(), headers));
+                (outcome, reader.finish())
+            });
+            // A hundred records of what is bad may have all headers beside them.
+            let beside: usize = headers
+                .iter()
+                .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 8)
+                .sum();
+            let allowed = 16 * body.len() + 300 * beside + 400_000;
+            assert!(
+                count.peak < allowed,
+                "{name}: {} for {} bytes",
+                count.peak,
+                body.len()
+            );
+        }
     }
 }
 

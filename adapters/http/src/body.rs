@@ -9,20 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::binary::CE_SPECVERSION;
 use crate::codes::Code;
 use crate::encoding::Encoding;
 use crate::problem::Problem;
 use crate::state::{AppState, BODY_UNIT};
-
-const CE_SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
 
 /// A body that was read.
 #[derive(Debug)]
@@ -166,7 +165,7 @@ fn late(time: Duration) -> Problem {
 /// The media type of a body, in lower case, without parameters.
 ///
 /// # Errors
-/// There is none, it says that the text is not UTF-8, or that this is a CloudEvent in binary mode.
+/// There is none, or it says that the text is not UTF-8.
 pub(crate) fn media_type(headers: &HeaderMap, taken: &str) -> Result<String, Problem> {
     let unsupported = |detail: String| {
         Problem::new(
@@ -174,11 +173,6 @@ pub(crate) fn media_type(headers: &HeaderMap, taken: &str) -> Result<String, Pro
             format!("{detail}; taken: {taken}"),
         )
     };
-    if headers.contains_key(CE_SPECVERSION) {
-        return Err(unsupported(
-            "CloudEvents in binary mode are not taken, put the event into the body".into(),
-        ));
-    }
     let mut given = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
         return Err(unsupported("there must be one Content-Type".into()));
@@ -199,6 +193,12 @@ pub(crate) fn media_type(headers: &HeaderMap, taken: &str) -> Result<String, Pro
 /// Checks that a body is JSON.
 pub(crate) fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     const JSON: &str = "application/json";
+    if headers.contains_key(CE_SPECVERSION) {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            format!("CloudEvents are taken at /v1/events; taken here: {JSON}"),
+        ));
+    }
     let found = media_type(headers, JSON)?;
     if found == JSON {
         return Ok(());

@@ -5,14 +5,16 @@ use std::sync::LazyLock;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use modelog_engine::event::Kind;
 use modelog_engine::{AppendOptions, Channel, OnBacklog, OnConflict, OnCreate};
-use modelog_formats::{Format, OnError, Options, decode};
+use modelog_formats::{DecodeErrors, Decoded, Format, OnError, Options, decode};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::append::{Call, append, decoding};
+use crate::binary::Binary;
 use crate::body::{media_type, receive};
 use crate::codes::Code;
 use crate::problem::{Problem, Problems, WriteProblems};
@@ -38,7 +40,41 @@ const FORMATS: [(&str, Format); 5] = [
 ];
 
 /// The media types, as errors list them.
-static TAKEN: LazyLock<String> = LazyLock::new(|| FORMATS.map(|(name, _)| name).join(", "));
+static TAKEN: LazyLock<String> = LazyLock::new(|| {
+    let listed = FORMATS.map(|(name, _)| name).join(", ");
+    format!("{listed}, and a CloudEvent in binary mode, whose headers begin with ce-")
+});
+
+/// What a request brings.
+enum Sent {
+    Body(Format),
+    Binary(Binary),
+}
+
+impl Sent {
+    /// What the headers say, and the same in words.
+    fn of(headers: &HeaderMap) -> Result<(Self, String), Problem> {
+        if let Some(binary) = Binary::of(headers)? {
+            let words = binary.fingerprint();
+            return Ok((Self::Binary(binary), words));
+        }
+        let media_type = media_type(headers, &TAKEN)?;
+        match FORMATS.into_iter().find(|(name, _)| *name == media_type) {
+            Some((_, format)) => Ok((Self::Body(format), media_type)),
+            None => Err(Problem::new(
+                Code::UnsupportedMediaType,
+                format!("{media_type:?} is not taken here; taken: {}", *TAKEN),
+            )),
+        }
+    }
+
+    fn decode(&self, bytes: &[u8], options: &Options) -> Result<Decoded, DecodeErrors> {
+        match self {
+            Self::Body(format) => decode(bytes, *format, options),
+            Self::Binary(binary) => binary.decode(bytes, options),
+        }
+    }
+}
 
 /// What became of a call.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -58,6 +94,9 @@ struct Taken {
 }
 
 /// Appends events of any kinds, all or none, unless `on_error=skip`. They are durable when it answers.
+///
+/// A CloudEvent in binary mode has its attributes in headers that begin with `ce-`, and its data as the body: an object of
+/// the kind's fields, or, with a type of KServe's inference logger, a request or response as it was sent.
 #[utoipa::path(
     post,
     path = "/v1/events",
@@ -73,6 +112,8 @@ struct Taken {
         ("Modelog-Producer" = Option<String>, Header,
          description = "`id;epoch;sequence`: calls are taken once and in order; a higher epoch fences older instances."),
         ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`."),
+        ("ce-specversion" = Option<String>, Header,
+         description = "`1.0`: the request is a CloudEvent in binary mode, unless its Content-Type is one of CloudEvents. `ce-type`, `ce-source` and `ce-id` are needed then, `ce-time` and others may be there; values are percent-encoded."),
     ),
     request_body(
         description = "Events; an empty body is an empty call. Bounded as sent and decompressed: 64 MiB unless configured otherwise.",
@@ -93,14 +134,8 @@ struct Taken {
 async fn events(State(state): State<AppState>, request: Request) -> Result<Json<Taken>, Problem> {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query(), &["on_error", "strict", "kind"])?;
-    let media_type = media_type(&parts.headers, &TAKEN)?;
-    let Some((_, format)) = FORMATS.into_iter().find(|(name, _)| *name == media_type) else {
-        return Err(Problem::new(
-            Code::UnsupportedMediaType,
-            format!("{media_type:?} is not taken here; taken: {}", *TAKEN),
-        ));
-    };
-    let options = options(&state, &query, format)?;
+    let (sent, said) = Sent::of(&parts.headers)?;
+    let options = options(&state, &query, &sent)?;
     let append_options = AppendOptions {
         channel: Channel::Http,
         backlog: OnBacklog::Refuse,
@@ -110,14 +145,14 @@ async fn events(State(state): State<AppState>, request: Request) -> Result<Json<
         },
         create: OnCreate::Merge,
     };
-    let retry = Retry::of(&parts, &media_type)?;
+    let retry = Retry::of(&parts, &said)?;
     let call = Call {
         received: receive(&state, &parts.headers, body).await?,
         options: append_options,
         retry,
     };
     let done = append(&state, call, move |bytes| {
-        Ok((decode(bytes, format, &options)?, ()))
+        Ok((sent.decode(bytes, &options)?, ()))
     })
     .await?;
     let appended = done.appended;
@@ -131,7 +166,7 @@ async fn events(State(state): State<AppState>, request: Request) -> Result<Json<
     }))
 }
 
-fn options(state: &AppState, query: &Query, format: Format) -> Result<Options, Problem> {
+fn options(state: &AppState, query: &Query, sent: &Sent) -> Result<Options, Problem> {
     let on_error = [("refuse", OnError::Refuse), ("skip", OnError::Record)];
     let kind = query
         .text("kind")
@@ -140,7 +175,7 @@ fn options(state: &AppState, query: &Query, format: Format) -> Result<Options, P
                 .map_err(|error| Problem::bad_parameter("kind", format!("names no kind: {error}")))
         })
         .transpose()?;
-    if kind.is_some() && format != Format::Arrow {
+    if kind.is_some() && !matches!(sent, Sent::Body(Format::Arrow)) {
         return Err(Problem::bad_parameter(
             "kind",
             "is for Arrow streams; other events name their own",

@@ -10,6 +10,7 @@
 //! undocumented or unguarded. Errors are RFC 9457 problem JSON with a code from one catalogue (`docs/errors.md`).
 
 mod append;
+mod binary;
 mod body;
 mod codes;
 mod config;

@@ -36,8 +36,8 @@ enum By {
 }
 
 impl Retry {
-    /// What the head of a request says.
-    pub(crate) fn of(head: &Parts, media_type: &str) -> Result<Option<Self>, Problem> {
+    /// What the head of a request says; `said` is what its headers say of the body.
+    pub(crate) fn of(head: &Parts, said: &str) -> Result<Option<Self>, Problem> {
         let Some(by) = By::of(&head.headers)? else {
             return Ok(None);
         };
@@ -47,7 +47,7 @@ impl Retry {
             about: [
                 head.method.to_string(),
                 target.unwrap_or_default(),
-                media_type.to_owned(),
+                said.to_owned(),
             ],
         }))
     }
@@ -56,8 +56,8 @@ impl Retry {
     pub(crate) fn source(self, body: &[u8]) -> Source {
         match self.by {
             By::Key(key) => {
-                let [method, target, media_type] = self.about.each_ref().map(String::as_bytes);
-                let body = fingerprint(&[method, target, media_type, body]);
+                let [method, target, said] = self.about.each_ref().map(String::as_bytes);
+                let body = fingerprint(&[method, target, said, body]);
                 Source::Call { key, body }
             }
             By::Producer {

@@ -153,6 +153,11 @@ fn batches_of_cloud_events() {
 }
 
 #[test]
+fn messages() {
+    fuzz("message");
+}
+
+#[test]
 fn arrow_streams() {
     fuzz("arrow");
 }

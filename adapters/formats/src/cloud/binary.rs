@@ -1,6 +1,9 @@
 //! Binary mode: attributes in headers, data as the body.
 //!
-//! The headers are spelled out as JSON first; from there on nothing tells the event from a structured one.
+//! The headers are spelled out as JSON first, sorted by name; from there on nothing tells the event from a structured one.
+//!
+//! They are sorted because whoever sends an event again may send its headers in another order, and it must be the same
+//! event, `extra` included.
 
 use std::ops::Range;
 
@@ -11,6 +14,13 @@ use crate::error::{Code, Fault, Faulty, OUTSIDE};
 use crate::event::check_size;
 use crate::json::push_string;
 use crate::scan::Str;
+
+/// Whether a content type is that of a structured CloudEvent, or of several.
+pub(crate) fn is_structured(content_type: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"application/cloudevents";
+    let start = content_type.get(..PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
 
 /// A header that holds an attribute.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +64,14 @@ impl Spelled {
                 self.push(name, value)?;
             }
         }
-        content_type.map_or(Ok(()), |value| self.push(CONTENT_TYPE, value))
+        if let Some(value) = content_type {
+            self.push(CONTENT_TYPE, value)?;
+        }
+        let texts = &self.texts;
+        let name = |span: &Span| &texts[span.name.clone()];
+        self.attributes
+            .sort_unstable_by(|one, other| name(one).cmp(name(other)));
+        Ok(())
     }
 
     fn push(&mut self, name: &str, value: &[u8]) -> Faulty<()> {

@@ -30,7 +30,7 @@ use crate::options::Options;
 use crate::scan::Scanner;
 use crate::text::{Here, ReadEvent, checked};
 
-pub(crate) use binary::Header;
+pub(crate) use binary::{Header, is_structured};
 pub(crate) use envelope::{Attribute, Envelope, Extension, Value};
 
 /// Which CloudEvents are meant.

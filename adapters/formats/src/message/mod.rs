@@ -41,6 +41,7 @@ mod place;
 mod recorder;
 mod retry;
 mod shape;
+mod value;
 
 use std::collections::BTreeMap;
 
@@ -49,13 +50,8 @@ use modelog_engine::event::schema::SOURCE;
 use modelog_engine::event::{FieldError, Kind};
 
 use crate::Decoded;
-use crate::arrow;
-use crate::cloud::{CloudReader, Header};
-use crate::error::{Code, Fault};
-use crate::gather::Sink as _;
 use crate::kserve::ModelTemplate;
-use crate::options::{Limits, Options};
-use crate::text::Body;
+use crate::options::Options;
 
 pub use headers::{HeaderPairs, headers_of};
 pub use place::Place;
@@ -63,11 +59,10 @@ pub use retry::{RejectedMessage, RetryError};
 
 pub(crate) use headers::to_json as headers_json;
 
-use frame::Framed;
-use objects::ObjectReader;
 use recorder::{Recorder, Rows};
 use retry::Retry;
-use shape::{Framing, Shape};
+use shape::Shape;
+use value::ValueReader;
 
 /// What the messages of a stream are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +104,7 @@ pub enum Outcome {
     },
     /// It has no value.
     Tombstone,
-    /// It was not read: with it, the batch would be larger than [`Limits::batch_bytes`] allows. A new reader takes it.
+    /// It was not read: with it, the batch would be larger than [`Limits::batch_bytes`](crate::Limits::batch_bytes) allows. A new reader takes it.
     Full,
 }
 
@@ -117,13 +112,10 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct MessageReader<'o> {
     format: MessageFormat,
-    cloud: CloudReader<'o>,
+    values: ValueReader<'o>,
     rows: Rows,
     source: Option<&'o str>,
 }
-
-/// A batch of messages is no larger, so that the last of them fits too.
-const BATCH_BYTES_MAX: usize = Limits::BATCH_BYTES_MAX / 2;
 
 impl<'o> MessageReader<'o> {
     /// A reader with an empty batch. Of the options, `on_error` is not looked at: what is wrong is recorded.
@@ -131,7 +123,7 @@ impl<'o> MessageReader<'o> {
     pub fn new(format: MessageFormat, options: &'o Options, template: &'o ModelTemplate) -> Self {
         Self {
             format,
-            cloud: CloudReader::new(options, template),
+            values: ValueReader::new(options, template),
             rows: Rows::default(),
             source: None,
         }
@@ -158,9 +150,9 @@ impl<'o> MessageReader<'o> {
             return Outcome::Full;
         }
         let shape = Shape::of(message, self.format);
-        let limits = &self.cloud.events.options.limits;
+        let limits = self.values.limits();
         let mut recorder = Recorder::new(&mut self.rows, limits, message, None, self.source);
-        read(&mut self.cloud, shape, message, value, None, &mut recorder);
+        self.values.read(shape, value, &mut recorder);
         recorder.outcome()
     }
 
@@ -196,17 +188,10 @@ impl<'o> MessageReader<'o> {
             headers: &headers,
         };
         let shape = retry.shape(Shape::of(&message, self.format));
-        let limits = &self.cloud.events.options.limits;
-        let retry = Some(&retry);
-        let mut recorder = Recorder::new(&mut self.rows, limits, &message, retry, Some(source));
-        read(
-            &mut self.cloud,
-            shape,
-            &message,
-            rejected.raw,
-            retry,
-            &mut recorder,
-        );
+        let limits = self.values.limits();
+        let mut recorder =
+            Recorder::new(&mut self.rows, limits, &message, Some(&retry), Some(source));
+        self.values.read(shape, rejected.raw, &mut recorder);
         match recorder.refused.take() {
             Some(error) => Err(RetryError::Rejected(error)),
             None => Ok(recorder.outcome()),
@@ -236,7 +221,7 @@ impl<'o> MessageReader<'o> {
     pub fn finish(self) -> Decoded {
         Decoded {
             batch: self.rows.builder.finish(),
-            unknown_fields: self.cloud.events.unknown_fields,
+            unknown_fields: self.values.unknown_fields(),
             rejected: self.rows.errors,
         }
     }
@@ -244,7 +229,7 @@ impl<'o> MessageReader<'o> {
     /// An empty batch takes every message.
     #[inline]
     fn has_room(&self, bytes: usize) -> bool {
-        let max = batch_bytes_max(&self.cloud.events.options.limits);
+        let max = self.values.batch_bytes_max();
         self.rows.builder.is_empty() || self.rows.builder.bytes().saturating_add(bytes) <= max
     }
 }
@@ -253,102 +238,4 @@ impl<'o> MessageReader<'o> {
 fn check_source(source: &str) -> Result<(), FieldError> {
     let mut builder = EventBatchBuilder::new();
     builder.row(Kind::EventRejected).text(SOURCE, source)
-}
-
-fn batch_bytes_max(limits: &Limits) -> usize {
-    limits.batch_bytes_max().min(BATCH_BYTES_MAX)
-}
-
-/// Reads a message, or what is left of one, as what it is.
-#[inline]
-fn read(
-    cloud: &mut CloudReader<'_>,
-    shape: Shape,
-    message: &Message<'_>,
-    value: &[u8],
-    retry: Option<&Retry<'_>>,
-    recorder: &mut Recorder<'_, '_>,
-) {
-    let options = cloud.events.options;
-    let max = batch_bytes_max(&options.limits);
-    if value.len() > max {
-        let message = format!(
-            "the message is {} bytes long, at most {max} are read",
-            value.len()
-        );
-        return recorder.reject(*Fault::new(Code::BatchTooLarge, 0, message), value);
-    }
-    match shape {
-        Shape::Text(objects, layout) => {
-            let Some(text) = unframed(value, retry, recorder) else {
-                return;
-            };
-            let mut reader = ObjectReader {
-                cloud,
-                objects,
-                retry,
-            };
-            Body::new(text, &options.limits, &mut reader, recorder).read(layout);
-        }
-        Shape::Binary(types, framing) => {
-            cloud.types = types;
-            let data = match framing {
-                Framing::Keep => Some(value),
-                Framing::Open => unframed(value, retry, recorder),
-            };
-            if let Some(data) = data {
-                binary(cloud, message, data, recorder);
-            }
-        }
-        Shape::Arrow => {
-            let identity = retry.map(|retry| (retry.source, |row| retry.event_id(Some(row))));
-            match arrow::append(value, &mut cloud.events, recorder.builder(), identity) {
-                Ok(rows) => recorder.add(rows),
-                Err(fault) => recorder.reject(*fault, value),
-            }
-        }
-    }
-}
-
-/// The text in a value, which may have a frame around it.
-#[inline]
-fn unframed<'v>(
-    value: &'v [u8],
-    retry: Option<&Retry<'_>>,
-    recorder: &mut Recorder<'_, '_>,
-) -> Option<&'v [u8]> {
-    // What was cut out of a message has its frame behind it.
-    let Some(framed) = Framed::open(value).filter(|_| retry.is_none_or(Retry::is_whole)) else {
-        return Some(value);
-    };
-    match framed.json() {
-        Ok(text) => {
-            recorder.before = Framed::HEAD_BYTES;
-            Some(text)
-        }
-        Err(fault) => {
-            recorder.reject(*fault, value);
-            None
-        }
-    }
-}
-
-/// Reads a CloudEvent in binary mode.
-fn binary(
-    cloud: &mut CloudReader<'_>,
-    message: &Message<'_>,
-    data: &[u8],
-    recorder: &mut Recorder<'_, '_>,
-) {
-    let attributes = message.headers.iter().filter_map(|(name, value)| {
-        Some(Header {
-            name: shape::attribute(name)?,
-            value: (*value)?,
-        })
-    });
-    let content_type = shape::content_type(message);
-    match cloud.binary(recorder.builder(), attributes, content_type, data) {
-        Ok(()) => recorder.add(1),
-        Err(fault) => recorder.reject(*fault, data),
-    }
 }

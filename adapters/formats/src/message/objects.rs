@@ -15,6 +15,8 @@ use crate::text::{Here, ReadEvent};
 pub(super) struct ObjectReader<'r, 'o> {
     pub(super) cloud: &'r mut CloudReader<'o>,
     pub(super) objects: Objects,
+    /// Whether the object before was an envelope, and so this one probably is.
+    pub(super) enveloped: &'r mut bool,
     /// What is known if the message is read again.
     pub(super) retry: Option<&'r Retry<'r>>,
 }
@@ -27,6 +29,12 @@ impl ReadEvent for ObjectReader<'_, '_> {
             Objects::Either => true,
             Objects::Envelopes(types) => return self.envelope(builder, here, types),
         };
+        if not_enveloped && *self.enveloped {
+            *self.enveloped = self.is_enveloped(here);
+            if *self.enveloped {
+                return self.envelope(builder, here, Types::All);
+            }
+        }
         let known = Known {
             not_enveloped,
             ..Known::default()
@@ -54,6 +62,12 @@ impl ObjectReader<'_, '_> {
         self.cloud.read(builder, here)
     }
 
+    fn is_enveloped(&mut self, here: Here<'_>) -> bool {
+        let scan = Scanner::new(here.text, here.start, &self.cloud.events.options.limits);
+        let version = scan.member(SPEC_VERSION, 1, &mut self.cloud.name);
+        matches!(version, Ok(Some(_)))
+    }
+
     /// Something that is no flat event: the envelope of a CloudEvent, or at fault. So that is looked for only now, and flat
     /// events need not be searched.
     #[cold]
@@ -63,10 +77,10 @@ impl ObjectReader<'_, '_> {
         here: Here<'_>,
         fault: Box<Fault>,
     ) -> Faulty<usize> {
-        let scan = Scanner::new(here.text, here.start, &self.cloud.events.options.limits);
-        match scan.member(SPEC_VERSION, 1, &mut self.cloud.name) {
-            Ok(Some(_)) => self.envelope(builder, here, Types::All),
-            _ => Err(fault),
+        *self.enveloped = self.is_enveloped(here);
+        match *self.enveloped {
+            true => self.envelope(builder, here, Types::All),
+            false => Err(fault),
         }
     }
 }

@@ -35,9 +35,9 @@ pub(super) struct Rows {
 pub(super) struct Recorder<'r, 'm> {
     rows: &'r mut Rows,
     limits: &'r Limits,
-    message: &'m Message<'m>,
+    pub(super) message: &'m Message<'m>,
     /// What is known if it is read again.
-    retry: Option<&'r Retry<'m>>,
+    pub(super) retry: Option<&'m Retry<'m>>,
     /// What records of what is rejected say as their source.
     source: Option<&'r str>,
     /// How many bytes of the value come before the text.
@@ -60,7 +60,7 @@ impl<'r, 'm> Recorder<'r, 'm> {
         rows: &'r mut Rows,
         limits: &'r Limits,
         message: &'m Message<'m>,
-        retry: Option<&'r Retry<'m>>,
+        retry: Option<&'m Retry<'m>>,
         source: Option<&'r str>,
     ) -> Self {
         Self {

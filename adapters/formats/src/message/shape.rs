@@ -1,7 +1,7 @@
 //! What a message is, judging by its headers and its format.
 
 use super::{Message, MessageFormat};
-use crate::cloud::{Attribute, Types};
+use crate::cloud::{Attribute, Types, is_structured};
 use crate::kserve::Half;
 use crate::text::Layout;
 
@@ -67,8 +67,7 @@ impl Shape {
         if has_inference_type(message) {
             return Self::Binary(types, Framing::Keep);
         }
-        // Both types of CloudEvents, and those of other forms that are not read.
-        if starts_with(media_type, b"application/cloudevents") {
+        if is_structured(media_type) {
             let layout = match is("application/cloudevents-batch+json") {
                 true => Layout::Array,
                 false => Layout::Object,
@@ -103,11 +102,6 @@ pub(super) fn content_type<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
 fn media_type(value: &[u8]) -> &[u8] {
     let end = memchr::memchr(b';', value).unwrap_or(value.len());
     value[..end].trim_ascii()
-}
-
-fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 fn value_of<'a>(message: &Message<'a>, wanted: Attribute) -> Option<&'a [u8]> {

@@ -7,7 +7,6 @@ use crate::value::unescaped;
 impl<'a> Scanner<'a> {
     /// From the start of an object, moves to the value of its first member of a name; answers whether there is one. The
     /// members lie in `depth` objects and arrays, this one included.
-    #[cold]
     pub(crate) fn find_member(
         &mut self,
         name: &str,
@@ -36,7 +35,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// The value of an object's first member of a name, unless it is null. The scanner stands before the object.
-    #[cold]
     pub(crate) fn member(
         mut self,
         name: &str,

@@ -1,12 +1,16 @@
 //! Bytes in, events out: what is accepted, what is refused and how, and what no bytes can do.
 
 mod arrow;
+mod binary;
 mod cloud;
 mod errors;
 mod flat;
 mod hostile;
+mod hostile_messages;
+mod kserve;
 mod message;
 mod random;
+mod retry;
 mod values;
 
 use modelog_engine::batch::Row;

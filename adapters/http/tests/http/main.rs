@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
 
+mod binary;
 mod disk;
 mod harness;
 mod ingest;
