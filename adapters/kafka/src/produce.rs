@@ -230,7 +230,7 @@ impl TopicProducer {
     /// The first message that was not delivered.
     pub fn wait(&self, patience: Duration) -> Result<(), ProduceError> {
         self.producer.poll(patience);
-        let refused = self.producer.context().take_refused();
+        let refused = self.producer.context().refused();
         match refused.first() {
             None => Ok(()),
             Some(first) => Err(self.not_delivered(first.number, first.code)),

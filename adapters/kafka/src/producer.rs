@@ -72,9 +72,14 @@ impl Deliveries {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// What was not delivered since this was asked last.
-    pub(crate) fn take_refused(&self) -> Vec<Refused> {
-        std::mem::take(&mut *lock(&self.refused))
+    /// What was not delivered.
+    pub(crate) fn refused(&self) -> Vec<Refused> {
+        lock(&self.refused).clone()
+    }
+
+    /// Begins anew with what is sent from now on.
+    pub(crate) fn forget_refused(&self) {
+        lock(&self.refused).clear();
     }
 
     /// What is known about why brokers cannot be reached, to be put behind what failed because of it.

@@ -336,6 +336,56 @@ fn repeats_are_answered_and_not_appended() {
 }
 
 #[test]
+fn a_conflict_says_where_its_event_was_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    append(&engine, &[prediction(1)]).unwrap();
+    let other = || {
+        let mut other = prediction(1);
+        if let Fact::PredictionLogged(prediction) = &mut other.fact {
+            prediction.confidence = Some(0.5);
+        }
+        other
+    };
+    let record = AppendOptions {
+        id_conflict: OnConflict::Record,
+        ..AppendOptions::default()
+    };
+    let stretch = |partition, first, next, ord| Origin {
+        source: Source::Kafka {
+            cluster: "c".into(),
+            topic: "t".into(),
+            topic_id: None,
+            partition,
+            first,
+            next,
+            leader_epoch: -1,
+        },
+        first_ord: ord,
+        rows: 2,
+        rejected: 0,
+        duplicates: 0,
+    };
+    let events = [prediction(2), prediction(3), other(), prediction(4)];
+    let mut batch = EventBatch::from_events(&events).unwrap();
+    batch.add_origin(stretch(0, 0, 2, 0));
+    batch.add_origin(stretch(1, 5, 9, 2));
+    engine.append_blocking(batch, record).unwrap();
+    let mut batch = EventBatch::from_events(&[other()]).unwrap();
+    batch.add_origin(Origin::whole(stretch(1, 9, 10, 0).source));
+    engine.append_blocking(batch, record).unwrap();
+    let told: Vec<_> = read_all(&engine)
+        .into_iter()
+        .filter_map(|event| match event.fact {
+            Fact::EventRejected(rejected) => Some((event.source, rejected.position)),
+            _ => None,
+        })
+        .collect();
+    let place = |position: &str| (Some("kafka:c".to_owned()), Some(position.to_owned()));
+    assert_eq!(told, [place("t/1/5..9"), place("t/1/9")]);
+}
+
+#[test]
 fn a_repeated_call_gets_its_first_answer() {
     let directory = tempfile::tempdir().unwrap();
     let call = |engine: &Engine, key: &str, body: u64, events: &[Event]| {

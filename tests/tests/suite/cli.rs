@@ -3,6 +3,7 @@
 mod backup;
 mod compact;
 mod config;
+mod dead_letters;
 mod export;
 mod files;
 mod history;
@@ -316,6 +317,8 @@ fn help_version_and_completions() {
         "verify",
         "rebuild",
         "projections",
+        "dead-letters",
+        "produce",
         "compact",
         "backup",
         "restore",

@@ -60,6 +60,10 @@ impl<'o> ValueReader<'o> {
                 let Some(text) = unframed(value, recorder) else {
                     return;
                 };
+                // A body may hold nothing, as lines that are not there yet; a message that holds nothing was meant to.
+                if text.trim_ascii().is_empty() {
+                    return recorder.reject(*empty(), value);
+                }
                 let limits = self.limits();
                 let mut reader = ObjectReader {
                     cloud: &mut self.cloud,
@@ -139,4 +143,10 @@ fn unframed<'v>(value: &'v [u8], recorder: &mut Recorder<'_, '_>) -> Option<&'v 
             None
         }
     }
+}
+
+#[cold]
+fn empty() -> Box<Fault> {
+    let message = "there is nothing in the message; only one without a value is a tombstone";
+    Fault::new(Code::BadJson, 0, message)
 }

@@ -257,9 +257,13 @@ impl Clerk {
         element
             .set_offset(Place::Offset(position))
             .map_err(failed("putting the checkpoint down"))?;
+        // Tells too why letters were given up, if they were.
         self.producer
             .send_offsets_to_transaction(&list, &self.group, TRANSACTION_ANSWER_TIME)
             .map_err(failed("sending the checkpoint"))?;
+        if let Some(one) = self.producer.context().refused().first() {
+            return Err(self.not_delivered(one.code).into());
+        }
         self.producer
             .commit_transaction(TRANSACTION_ANSWER_TIME)
             .map_err(failed("committing"))?;
@@ -315,12 +319,10 @@ impl Clerk {
         self.judge()
     }
 
-    /// Looks whether anything was refused.
+    /// Looks whether anything was refused. Letters that were given up because of another, or because the transaction was
+    /// ended, say nothing themselves.
     fn judge(&self) -> Result<(), Broken> {
-        let refused = self.producer.context().take_refused();
-        if refused.is_empty() {
-            return Ok(());
-        }
+        let refused = self.producer.context().refused();
         let large = |refused: &&Refused| {
             matches!(
                 refused.code,
@@ -331,13 +333,18 @@ impl Clerk {
         if !too_large.is_empty() {
             return Err(Broken::TooLarge(too_large));
         }
-        // Those that were given up because of another say nothing themselves.
         let given_up = |code| matches!(code, Code::PurgeQueue | Code::PurgeInflight);
-        let telling = refused.iter().find(|one| !given_up(one.code));
-        Err(Broken::Failure(Failure::NotDelivered {
+        match refused.iter().find(|one| !given_up(one.code)) {
+            None => Ok(()),
+            Some(one) => Err(self.not_delivered(one.code).into()),
+        }
+    }
+
+    fn not_delivered(&self, code: Code) -> Failure {
+        Failure::NotDelivered {
             topic: self.names.topic.clone(),
-            code: telling.unwrap_or(&refused[0]).code,
-        }))
+            code,
+        }
     }
 
     /// Takes everything back that belongs to the transaction.
@@ -350,7 +357,7 @@ impl Clerk {
         while self.producer.in_flight_count() > 0 {
             since.look()?;
         }
-        self.producer.context().take_refused();
+        self.producer.context().forget_refused();
         Ok(())
     }
 }

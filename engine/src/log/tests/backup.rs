@@ -113,7 +113,24 @@ fn a_restored_log_is_as_it_was_at_any_offset() {
             copied.check(&at(until + 1)),
             Err(CheckpointError::LostHistory { .. })
         ));
+        // Where they parted is where who followed further has to go on.
+        for offset in [0, until / 2, until, until + 1, 600] {
+            let common = copied.last_common(&at(offset));
+            assert_eq!(common.offset, Offset(offset.min(until)));
+            assert_eq!(copied.check(&common), Ok(()));
+        }
         fill(&copied, until, until + 20);
+        let of_no_epoch = Checkpoint {
+            epoch: engine.epoch() + 1,
+            ..at(600)
+        };
+        let common = copied.last_common(&of_no_epoch);
+        assert_eq!(
+            common.offset,
+            Offset(until),
+            "an epoch in between, which nobody knows"
+        );
+        assert_eq!(copied.check(&common), Ok(()));
         close(copied);
         let copied = Engine::open(config(restored.path())).unwrap();
         assert_eq!(read_all(&copied), expected(until + 20));
