@@ -50,13 +50,13 @@ pub enum ProduceError {
     #[error("{0:?} is no name of a topic")]
     Topic(String),
     #[error("librdkafka does not take these settings")]
-    Settings(#[source] Library),
+    Settings(#[source] Box<Library>),
     #[error("no broker of {brokers} answers{why}")]
     Unreachable {
         brokers: String,
         why: String,
         #[source]
-        source: Library,
+        source: Box<Library>,
     },
     #[error("there is no topic {topic}: create it, or allow brokers to")]
     NoTopic { topic: String },
@@ -69,7 +69,7 @@ pub enum ProduceError {
         why: String,
     },
     #[error("the message could not be sent")]
-    Library(#[source] Library),
+    Library(#[source] Box<Library>),
 }
 
 /// What a caller may do about it.
@@ -147,7 +147,7 @@ impl TopicProducer {
             client.set("compression.codec", *codec);
         }
         let producer = Producer::from_config_and_context(&client, Deliveries::default())
-            .map_err(ProduceError::Settings)?;
+            .map_err(|error| ProduceError::Settings(Box::new(error)))?;
         let opened = Self {
             producer,
             topic: topic.clone(),
@@ -170,7 +170,7 @@ impl TopicProducer {
                     ProduceError::Unreachable {
                         brokers: brokers.to_owned(),
                         why: self.producer.context().why(),
-                        source,
+                        source: Box::new(source),
                     }
                 })?;
             let found = metadata
@@ -220,7 +220,7 @@ impl TopicProducer {
             }
             Err((Library::MessageProduction(Code::QueueFull), _)) => Ok(false),
             Err((Library::MessageProduction(code), _)) => Err(self.not_delivered(number, code)),
-            Err((error, _)) => Err(ProduceError::Library(error)),
+            Err((error, _)) => Err(ProduceError::Library(Box::new(error))),
         }
     }
 

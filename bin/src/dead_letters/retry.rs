@@ -58,6 +58,9 @@ struct Summary {
     reasons: BTreeMap<String, u64>,
 }
 
+/// Events as JSON, and why some of what was rejected is not among them.
+type ReadAgain = (Vec<u8>, Option<Still>);
+
 /// Why a record is still rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Still {
@@ -324,7 +327,7 @@ impl Rules {
     }
 
     /// The events of a record as JSON, and why some of it may still not be among them; or why none is.
-    fn decode(&self, record: &Record) -> Result<Result<(Vec<u8>, Option<Still>), Still>> {
+    fn decode(&self, record: &Record) -> Result<Result<ReadAgain, Still>> {
         if record.reason == "id_conflict" {
             return Ok(Err(Still {
                 reason: record.reason.clone(),
