@@ -14,7 +14,7 @@
 //! | `extra` | all other attributes as `ce_…`, the content type of the body included; `body_encoding` |
 //!
 //! The type of the event decides what it is, whatever the content type says. A body that is JSON is kept byte for byte, up to
-//! blanks around it. One that is not, such as a form, becomes a JSON string, and `body_encoding` is `text`; one that is no
+//! blanks around it. One that is not, such as a form, or is just null, becomes a JSON string, and `body_encoding` is `text`; one that is no
 //! UTF-8 either becomes `{"base64":"…"}`, and `body_encoding` is `base64`. So the body can be had again in every case.
 
 mod template;
@@ -65,6 +65,13 @@ impl Half {
         match self {
             Self::Request => "request",
             Self::Response => "response",
+        }
+    }
+
+    fn part_json(self) -> &'static str {
+        match self {
+            Self::Request => "\"request\"",
+            Self::Response => "\"response\"",
         }
     }
 
@@ -135,7 +142,6 @@ impl CloudReader<'_> {
         data: Data<'_>,
         made: &mut String,
     ) -> Faulty<()> {
-        let start = envelope.start;
         let id = envelope.require(Attribute::Id)?;
         let source = envelope.require(Attribute::Source)?;
         let time = envelope
@@ -147,37 +153,32 @@ impl CloudReader<'_> {
         let event_id = model.end..made.len();
         let body = body(envelope, data, &self.events.options.limits, made);
         let version = self.version(envelope, half, body.as_ref(), made);
-        let part = match half {
-            Half::Request => "\"request\"",
-            Half::Response => "\"response\"",
-        };
         self.keep_type(envelope, body.as_ref())?;
-        let made = made.as_str();
+        let (made, start) = (made.as_str(), envelope.start);
         let field = |column, json, at| Given {
             column,
             json,
             at: Some(at),
         };
-        let mut fields = [field(PART, part, start); 8];
-        let mut count = 1;
-        let mut give = |given| {
-            fields[count] = given;
-            count += 1;
-        };
-        give(field(schema::ID, &made[event_id], id.at));
-        give(source.given(schema::SOURCE));
-        give(field(MODEL, &made[model], start));
-        give(field(VERSION, version.get(made), start));
-        give(id.given(PREDICTION_ID));
-        if let Some(time) = time {
-            give(time.given(schema::TIME));
-        }
-        if let Some(body) = &body {
-            give(field(half.column(), body.json.get(made), body.at));
-        }
+        // A null is the same as no field.
+        let fields = [
+            field(schema::ID, &made[event_id], id.at),
+            source.given(schema::SOURCE),
+            time.map_or(field(schema::TIME, "null", start), |time| {
+                time.given(schema::TIME)
+            }),
+            field(MODEL, &made[model], start),
+            field(VERSION, version.get(made), start),
+            id.given(PREDICTION_ID),
+            body.as_ref()
+                .map_or(field(half.column(), "null", start), |body| {
+                    field(half.column(), body.json.get(made), body.at)
+                }),
+            field(PART, half.part_json(), start),
+        ];
         let known = Known {
             kind: Some(KIND),
-            fields: &fields[..count],
+            fields: &fields,
             ..Known::default()
         };
         let spot = Spot {
@@ -330,11 +331,11 @@ fn is_json_type(envelope: &Envelope<'_>) -> bool {
     subtype.eq_ignore_ascii_case("json")
 }
 
-/// The one JSON value that a text is, without the blanks around it.
+/// The one JSON value that a text is, without the blanks around it; not a null, which the log would take for nothing.
 fn whole_json<'a>(text: &'a str, limits: &Limits) -> Option<&'a str> {
     let mut scan = Scanner::new(text, 0, limits);
     scan.blanks();
     // It lies as deep as the field it becomes.
     let value = scan.value(1).ok()?;
-    scan.blanks().is_none().then_some(value)
+    (scan.blanks().is_none() && value != "null").then_some(value)
 }

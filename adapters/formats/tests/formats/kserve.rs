@@ -168,6 +168,7 @@ fn bodies_that_are_not_json_can_be_had_again() {
             "\"\\u0000\\u0000\\u0000\\u0000\\u0007{}\"",
             "text",
         ),
+        (b" null", "\" null\"", "text"),
         (b"\xff\0", r#"{"base64":"/wA="}"#, "base64"),
     ] {
         let events = read(body, &but(REQUEST, &form));
