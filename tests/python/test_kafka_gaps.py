@@ -171,8 +171,7 @@ def test_a_topic_that_is_deleted_and_stays_away(kafka: Kafka, topic, reader: Rea
 
 def test_a_topic_that_comes_later(kafka: Kafka, topic, reader: Reader):
     reader.start()
-    reader.wait("to be missed", reader.degraded)
-    assert topic in str(reader.source()["reason"])
+    reader.wait("to be missed", lambda: reader.degraded() and topic in str(reader.source()["reason"]))
     produced = Numbered(kafka, kafka.topic(topic, partitions=2), 2)
     produced.send(50)
     reader.wait("the topic", lambda: len(reader.partitions()) == 2)
