@@ -95,7 +95,7 @@ impl Default for KafkaConfig {
             on_gap: OnGap::default(),
             dead_letter_topic: None,
             session_timeout: Duration::from_secs(45),
-            buffer_bytes: 64 << 20,
+            buffer_bytes: 32 << 20,
             commit_interval: Duration::from_secs(1),
             stall_time: Duration::from_secs(60),
             properties: BTreeMap::new(),

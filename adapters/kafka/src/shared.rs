@@ -46,9 +46,12 @@ impl Shared {
         if status.state == SourceState::Failed && state != SourceState::Stopped {
             return;
         }
+        // It begins as one that is connecting; why that lasts is news once.
+        let told = status.reason.is_some();
+        let news = state == SourceState::Connecting && !told && reason.is_some();
         let before = std::mem::replace(&mut status.state, state);
         status.reason.clone_from(&reason);
-        if before == state {
+        if before == state && !news {
             return;
         }
         let (source, reason) = (status.name.clone(), reason.unwrap_or_default());

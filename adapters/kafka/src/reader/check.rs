@@ -198,6 +198,9 @@ impl Reader {
             (SourceState::Connecting, Some(reason))
         } else if !wrong.is_empty() {
             (SourceState::Degraded, Some(wrong.join("; ")))
+        } else if self.paused {
+            let reason = "the log does not take events: reading is paused until it does";
+            (SourceState::Degraded, Some(reason.to_owned()))
         } else if !self.checks.missing.is_empty() {
             let missing = self.checks.missing.join(", ");
             let reason = format!("there is no topic {missing}; it is read as soon as there is");
