@@ -17,7 +17,7 @@
 //! What cannot be understood is in the log too, and may be sent on to a topic from there: [`DeadLetters`].
 //!
 //! # Threads
-//! One reads and answers the group ([`reader`]), some decode, one waits for syncs ([`pipeline`]). librdkafka has its own.
+//! One reads and answers the group (`reader`), some decode, one waits for syncs (`pipeline`). librdkafka has its own.
 
 mod client;
 mod commit;

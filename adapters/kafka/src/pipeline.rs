@@ -19,6 +19,9 @@
 //! were it, the log would refuse positions that do not follow. The reader is told, waits for the log to take events again,
 //! and reads on from where the log stands.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
