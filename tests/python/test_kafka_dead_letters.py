@@ -157,7 +157,7 @@ def test_brokers_away_at_start_and_later(mortal: Broker, topic, tmp_path):
     feeder.start()
     feeder.wait("an attempt", lambda: feeder.projection()["state"] == "retrying")
     assert feeder.post(ndjson(GOOD)).status_code == 200
-    degraded = [entry["name"] for entry in feeder.json("/readyz")["degraded"]]
+    degraded = [entry.get("projection") for entry in feeder.json("/readyz")["degraded"]]
     assert f"dead-letters:{feeder.dead}" in degraded
     assert feeder.stop() == 0
     feeder.start()

@@ -77,11 +77,6 @@ impl Deliveries {
         lock(&self.refused).clone()
     }
 
-    /// Begins anew with what is sent from now on.
-    pub(crate) fn forget_refused(&self) {
-        lock(&self.refused).clear();
-    }
-
     /// What is known about why brokers cannot be reached, to be put behind what failed because of it.
     pub(crate) fn why(&self) -> String {
         let trouble = lock(&self.trouble).take();

@@ -3,7 +3,7 @@
 //! ```text
 //! begin ─▶ letters, many at once ─▶ all delivered? ─▶ checkpoint ─▶ commit
 //!   ▲                                    │ too large
-//!   └── abort ◀── alone, then without value, then without key and headers
+//!   └── anew ◀─── alone, then without value, then without key and headers
 //! ```
 //!
 //! Brokers refuse batches, not messages: one that is too large takes its neighbours with it. So what was refused is sent
@@ -33,7 +33,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 const TRANSACTION_ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How long nothing may be delivered while something waits for it.
 const DELIVERY_TIME: Duration = Duration::from_secs(30);
-/// How long a transaction may take, until brokers break it off.
+/// How long a transaction may take until brokers break it off, unless the properties say otherwise.
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
 const TRANSACTION_TIME: Duration = Duration::from_secs(300);
 /// How long one look for deliveries takes.
 const POLL_TIME: Duration = Duration::from_millis(2);
@@ -57,6 +58,7 @@ pub(super) struct Orders {
 /// Whoever sends letters to one topic.
 pub(super) struct Clerk {
     names: Names,
+    client: ClientConfig,
     producer: Producer,
     group: ConsumerGroupMetadata,
     rules: Rules,
@@ -118,10 +120,7 @@ impl Clerk {
         find_topic(&producer, &names)?;
         let cluster = producer.client().fetch_cluster_id(ANSWER_TIME);
         let cluster = cluster.ok_or_else(|| silence(&producer))?;
-        // Ends what an earlier process may have left open, so that its outcome is known.
-        producer
-            .init_transactions(TRANSACTION_ANSWER_TIME)
-            .map_err(failed("taking over the dead letters of the log"))?;
+        take_over(&producer)?;
         let (group, written) =
             group(&client, &names).map_err(|(doing, error)| failed(doing)(error))?;
         let written = written
@@ -132,6 +131,7 @@ impl Clerk {
         let written_at = clock.monotonic();
         let clerk = Self {
             rules: Rules::new(&cluster, topics),
+            client,
             names,
             producer,
             group,
@@ -214,7 +214,7 @@ impl Clerk {
                 Ok(())
             }
             Err(Broken::TooLarge(numbers)) => {
-                self.abort().map_err(|failure| self.late(begun, failure))?;
+                self.renew()?;
                 Err(Broken::TooLarge(numbers))
             }
             // Whoever opens the next producer ends what this one may have left open.
@@ -224,7 +224,10 @@ impl Clerk {
 
     fn late(&self, begun: Timestamp, failure: Failure) -> Failure {
         let taken = self.clock.now().micros().saturating_sub(begun.micros());
-        match Duration::from_micros(taken.unsigned_abs()) < TRANSACTION_TIME {
+        let given = self.client.get(TRANSACTION_TIMEOUT);
+        let given = given.and_then(|millis| millis.parse().ok());
+        let most = given.map_or(TRANSACTION_TIME, Duration::from_millis);
+        match Duration::from_micros(taken.unsigned_abs()) < most {
             true => failure,
             false => failure.of_long_transaction(),
         }
@@ -347,18 +350,11 @@ impl Clerk {
         }
     }
 
-    /// Takes everything back that belongs to the transaction.
-    fn abort(&self) -> Result<(), Failure> {
-        self.producer
-            .abort_transaction(TRANSACTION_ANSWER_TIME)
-            .map_err(library(&self.producer, "breaking a transaction off"))?;
-        // Letters that were given up must not be taken for those that are sent next.
-        let mut since = Waiting::new(self);
-        while self.producer.in_flight_count() > 0 {
-            since.look()?;
-        }
-        self.producer.context().forget_refused();
-        Ok(())
+    /// Takes everything back that belongs to the transaction. What was refused has left a hole in the numbers that brokers
+    /// count messages by, which librdkafka does not close by breaking the transaction off: only somebody new begins anew.
+    fn renew(&mut self) -> Result<(), Failure> {
+        self.producer = producer(&self.client, &self.names)?;
+        take_over(&self.producer)
     }
 }
 
@@ -394,10 +390,11 @@ impl<'c> Waiting<'c> {
 
 fn producer(client: &ClientConfig, names: &Names) -> Result<Producer, Failure> {
     let mut client = client.clone();
-    client.set("transactional.id", &names.transactional_id).set(
-        "transaction.timeout.ms",
-        TRANSACTION_TIME.as_millis().to_string(),
-    );
+    client.set("transactional.id", &names.transactional_id);
+    if client.get(TRANSACTION_TIMEOUT).is_none() {
+        let most = TRANSACTION_TIME.as_millis().to_string();
+        client.set(TRANSACTION_TIMEOUT, most);
+    }
     client
         .create_with_context(Deliveries::default())
         .map_err(|source| Failure::Library {
@@ -405,6 +402,13 @@ fn producer(client: &ClientConfig, names: &Names) -> Result<Producer, Failure> {
             why: String::new(),
             source,
         })
+}
+
+/// Ends what another producer may have left open, so that its outcome is known, and shuts that one out.
+fn take_over(producer: &Producer) -> Result<(), Failure> {
+    producer
+        .init_transactions(TRANSACTION_ANSWER_TIME)
+        .map_err(library(producer, "taking over the dead letters of the log"))
 }
 
 /// Sees to it that there is a topic to send to.
