@@ -368,16 +368,20 @@ impl Engine {
         threads::spawn("modelog-closer", close)
             .map_err(LogError::io("starting a thread for", directory))?;
         let outcome = closed.await.unwrap_or(Err(LogError::Closed));
-        let tail = self.tail();
-        let all = async {
-            for projection in self.projections() {
-                // One that is behind goes on from its checkpoint at the next start; one whose store is away is behind.
-                if projection.status().state != ProjectionState::Retrying {
-                    let _ = projection.wait_for(tail, CATCH_UP).await;
+        let projections = self.projections();
+        // Without any there may be no runtime either, and no timer.
+        if !projections.is_empty() {
+            let tail = self.tail();
+            let all = async {
+                for projection in projections {
+                    // One that is behind goes on from its checkpoint at the next start; one whose store is away is behind.
+                    if projection.status().state != ProjectionState::Retrying {
+                        let _ = projection.wait_for(tail, CATCH_UP).await;
+                    }
                 }
-            }
-        };
-        threads::timeout(CATCH_UP, all).await;
+            };
+            threads::timeout(CATCH_UP, all).await;
+        }
         outcome
     }
 
