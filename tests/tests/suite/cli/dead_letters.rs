@@ -115,7 +115,7 @@ fn a_retry_twice_is_once() {
     assert_eq!(retry(&home, BAD_DATA, &["--all"]), [3, 0, 2, 1]);
     let done = home.run(&["dead-letters", "retry", "--all"]);
     let syntax = all[1]["reason"].as_str().unwrap();
-    let done = done.fails(BAD_DATA, &[&format!("{}: {syntax}: ", offset(&all[1]))]);
+    let done = done.fails(BAD_DATA, &[&offset(&all[1]), &format!(": {syntax}: ")]);
     assert!(done.out.contains("still rejected"), "{done:?}");
     server.stop();
     assert_eq!(retry(&home, BAD_DATA, &["--all"]), [3, 0, 2, 1]);
@@ -193,7 +193,7 @@ fn what_cannot_be_meant_is_refused() {
     let home = Home::new();
     for (arguments, said) in [
         (&["dead-letters"][..], "list"),
-        (&["dead-letters", "retry"], "--all"),
+        (&["dead-letters", "retry"], "<OFFSET>"),
         (&["dead-letters", "retry", "--all", "7"], "--all"),
         (&["dead-letters", "retry", "first"], "OFFSET"),
         (
