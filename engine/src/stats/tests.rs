@@ -300,11 +300,7 @@ proptest! {
 /// What a snapshot says may be anything; asked for, a span between its times must not overflow.
 #[test]
 fn times_that_cannot_be_are_no_span() {
-    let one = |id| {
-        let mut prediction = prediction(id, None, None);
-        prediction.output = Some("1".parse().unwrap());
-        prediction
-    };
+    let one = |id| prediction(id, None, None);
     let sound = fold(&[at(one("p"), 0), at(one("q"), 5)]);
     let sound = sound.version(1).unwrap().encode();
     let span_rate = |first: i64, last: i64| {
