@@ -292,8 +292,8 @@ def garbage(random_: random.Random) -> bytes:
     """Bytes, or an event that something happened to."""
     choice = random_.randrange(6)
     if choice == 0:
-        # A line each would be rejected by itself.
-        return random_.randbytes(random_.randrange(1, 2000)).replace(b"\n", b"\xff")
+        # Lines and elements would be rejected each by itself.
+        return random_.randbytes(random_.randrange(1, 2000)).replace(b"\n", b"\xff").replace(b"[", b"\xff")
     if choice == 1:
         return b'{"a":' * random_.randrange(1, 4000)
     if choice == 2:
