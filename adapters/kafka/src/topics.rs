@@ -64,10 +64,7 @@ mod tests {
         for topic in ["ml.events", "ml-events", "x", "xy"] {
             assert!(topics.have(topic), "{topic}");
         }
-        for topic in ["ml-events", "ml.events-2", "ml-events-2", "yx", ""]
-            .into_iter()
-            .skip(1)
-        {
+        for topic in ["ml.events-2", "ml-events-2", "yx", ""] {
             assert!(!topics.have(topic), "{topic}");
         }
         let error = Topics::new(&["^(".to_owned()]).unwrap_err();
