@@ -158,6 +158,19 @@ async fn live(engine: &Engine) {
     metrics::counter!(names::HTTP_REQUESTS, "route" => "/v1/events", "code" => "200").increment(1);
     metrics::histogram!(names::HTTP_REQUEST_DURATION, "route" => "/v1/events", "code" => "200")
         .record(0.01);
+    // What sources from Kafka tell.
+    metrics::gauge!(names::KAFKA_LAG, "group" => "g", "topic" => "t", "partition" => "0").set(1.0);
+    for name in [names::KAFKA_REBALANCES, names::KAFKA_FETCH_ERRORS] {
+        metrics::counter!(name, "group" => "g").increment(1);
+    }
+    for name in [
+        names::KAFKA_MESSAGES,
+        names::KAFKA_BYTES,
+        names::KAFKA_TOMBSTONES,
+    ] {
+        metrics::counter!(name, "group" => "g", "topic" => "t").increment(1);
+    }
+    metrics::counter!(names::KAFKA_DEAD_LETTERS, "topic" => "t").increment(1);
     // What some library may tell is left out.
     metrics::counter!("someone_elses_total").increment(1);
 }
