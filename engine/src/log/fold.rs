@@ -50,6 +50,8 @@ pub(super) struct Fold {
     before: Option<(Offset, Window)>,
     /// Identities were left out, perhaps.
     left_out: bool,
+    /// Frames were taken in that the state it went on from may not have known.
+    pub(super) has_news: bool,
 }
 
 impl Fold {
@@ -66,6 +68,7 @@ impl Fold {
             remember_from: newest,
             before,
             left_out: false,
+            has_news: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl Fold {
             remember_from: from,
             before: None,
             left_out: false,
+            has_news: false,
         }
     }
 
@@ -130,6 +134,7 @@ impl Fold {
             self.left_out |= tables.any(|table| table.columns()[schema::ID].is_some());
         }
         self.state.next = batch.end();
+        self.has_news = true;
         true
     }
 

@@ -203,7 +203,7 @@ impl Opening {
             }
         });
         let snapshot = snapshot?;
-        let snapshot_at = snapshot.as_ref().map(|state| state.next);
+        let has_snapshot = snapshot.is_some();
         let mut fold = Fold::new(snapshot.unwrap_or_else(|| State::new(window)), tail);
         self.fold_until(&mut fold, &sealed, first)?;
         let mut segments = sealed;
@@ -217,12 +217,12 @@ impl Opening {
                 (self.begin(&fold.state, end, clock, None)?, clock)
             }
             Last::Found { file, path, found } => {
-                self.take_over(&mut fold, &mut segments, (file, path, found), snapshot_at)?
+                self.take_over(&mut fold, &mut segments, (file, path, found))?
             }
         };
         segments.push(Arc::clone(&active.segment));
+        let changed = !has_snapshot || fold.has_news;
         let state = fold.finish(|fold| self.fold_until(fold, &segments, tail))?;
-        let changed = snapshot_at != Some(state.next);
         self.start(lock, state, segments, active, clock, changed)
     }
 

@@ -16,7 +16,7 @@ use super::state::State;
 use crate::error::LogError;
 use crate::storage::{StorageFile, read_exact};
 use crate::threads::Mutex;
-use crate::{LogId, Offset, Timestamp};
+use crate::{LogId, Timestamp};
 
 impl Opening {
     /// Goes on in the last segment if it was closed in order, else recovers into a new one.
@@ -25,7 +25,6 @@ impl Opening {
         fold: &mut Fold,
         segments: &mut Vec<Arc<Segment>>,
         (file, path, found): (Arc<dyn StorageFile>, PathBuf, LastSegment),
-        snapshot_at: Option<Offset>,
     ) -> Result<(Active, Timestamp), LogError> {
         let entry = *self
             .manifest
@@ -48,10 +47,8 @@ impl Opening {
         let apart = !self.config.pad_groups || found.sound.position.is_multiple_of(BLOCK_BYTES);
         if found.closed && entry.end.is_some() && nothing_cut && apart {
             let segment = segment(found.sound);
-            // The snapshot of a closing is the last word, on calls without events too.
-            if snapshot_at != Some(found.sound.offset) {
-                fold.segment(log, &segment, &*file, true)?;
-            }
+            // Also where a snapshot goes as far: another may have been taken there before calls without events.
+            fold.segment(log, &segment, &*file, true)?;
             self.reopen_last()?;
             let active = Active {
                 segment,

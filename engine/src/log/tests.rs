@@ -419,6 +419,69 @@ fn a_repeated_call_gets_its_first_answer() {
     assert_eq!(engine.tail(), Offset(3));
 }
 
+/// Reads positions of a Kafka partition in which there is no event.
+fn pass_over(engine: &Engine, first: i64, next: i64) {
+    let mut batch = EventBatch::from_events(&[]).unwrap();
+    batch.add_origin(Origin::whole(Source::Kafka {
+        cluster: "c".into(),
+        topic: "t".into(),
+        topic_id: None,
+        partition: 0,
+        first,
+        next,
+        leader_epoch: 1,
+    }));
+    engine
+        .append_blocking(batch, AppendOptions::default())
+        .unwrap();
+}
+
+/// The snapshots of admission.
+fn snapshots(data: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(data.join("snapshots")).unwrap();
+    let paths = all.map(|entry| entry.unwrap().path());
+    let is_of_admission = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("admission-") && name.ends_with(".snap")
+    };
+    paths.filter(is_of_admission).collect()
+}
+
+/// A snapshot that goes as far in events does not know the calls without events that came later.
+#[test]
+fn calls_without_events_outlive_openings_beside_an_older_snapshot_of_the_same_offset() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(directory.path())).unwrap();
+    pass_over(&engine, 0, 3);
+    append(&engine, &[prediction(1), prediction(2)]).unwrap();
+    assert_eq!(engine.seal().unwrap(), Offset(2));
+    // The next call gets the snapshot written that was taken before it.
+    pass_over(&engine, 3, 5);
+    while snapshots(directory.path()).is_empty() {
+        std::thread::yield_now();
+    }
+    let older = snapshots(directory.path()).pop().unwrap();
+    let older = (
+        older.file_name().unwrap().to_owned(),
+        fs::read(older).unwrap(),
+    );
+    let crashed = tempfile::tempdir().unwrap();
+    copy(directory.path(), crashed.path());
+    close(engine);
+    for (data, is_put_back) in [(&crashed, false), (&directory, false), (&directory, true)] {
+        if is_put_back {
+            // As if no snapshot had been written at the closing.
+            fs::write(data.path().join("snapshots").join(&older.0), &older.1).unwrap();
+        }
+        for opening in 0..3 {
+            let engine = Engine::open(config(data.path())).unwrap();
+            let positions: Vec<_> = engine.positions("c").iter().map(|it| it.next).collect();
+            assert_eq!(positions, [5], "put back: {is_put_back}, {opening}");
+            close(engine);
+        }
+    }
+}
+
 #[test]
 fn names_and_creations_outlive_openings() {
     let directory = tempfile::tempdir().unwrap();

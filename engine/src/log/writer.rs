@@ -47,8 +47,17 @@ pub(super) struct Writer {
     sources: Sources,
     /// Something was written since the last snapshot was taken.
     changed: bool,
-    /// A snapshot that waits for the log to be durable up to its offset.
-    pending_snapshot: Option<(Offset, Vec<u8>)>,
+    pending_snapshot: Option<PendingSnapshot>,
+}
+
+/// A snapshot that waits for all it speaks of to be durable. Its offset does not say when that is: calls without events
+/// move none.
+#[derive(Debug)]
+struct PendingSnapshot {
+    offset: Offset,
+    bytes: Vec<u8>,
+    /// How many calls that were admitted are to be written yet.
+    waits_for: usize,
 }
 
 /// What the writer is asked for.
@@ -120,6 +129,9 @@ impl Writer {
             match self.write(&group, frames) {
                 Ok(batches) => {
                     self.publish(batches);
+                    if let Some(pending) = &mut self.pending_snapshot {
+                        pending.waits_for = pending.waits_for.saturating_sub(group.len());
+                    }
                     group.drain(..).for_each(|item| item.answer(&Ok(())));
                     self.look_ahead();
                 }
@@ -179,7 +191,7 @@ impl Writer {
             self.active.segment.end().0,
             self.active.segment.first_offset,
         );
-        let rolled = if end > first { self.roll() } else { Ok(()) };
+        let rolled = if end > first { self.roll(0) } else { Ok(()) };
         let reason = rolled.as_ref().err().map(|error| chain(error));
         for caller in callers {
             let answer = match &reason {
@@ -207,7 +219,7 @@ impl Writer {
         mut frames: Vec<Frame>,
     ) -> Result<Vec<LoggedBatch>, Unwritten> {
         let bytes: u64 = frames.iter().map(Frame::bytes).sum();
-        self.make_room(bytes)?;
+        self.make_room(bytes, group.len())?;
         if self.shared.config.pad_groups
             && let Some(last) = frames.last_mut()
         {
@@ -293,14 +305,15 @@ impl Writer {
         }
     }
 
-    /// Sees to it that a group of so many bytes fits the segment, rolling if it must, and that its space is there.
-    fn make_room(&mut self, bytes: u64) -> Result<(), Unwritten> {
+    /// Sees to it that a group of so many bytes, of so many calls, fits the segment, rolling if it must, and that its space
+    /// is there.
+    fn make_room(&mut self, bytes: u64, calls: usize) -> Result<(), Unwritten> {
         let config = &self.shared.config;
         let end = self.active.position + bytes + HEADER_BYTES as u64;
         if end > config.segment_bytes
             && self.active.segment.end().0 > self.active.segment.first_offset
         {
-            self.roll()?;
+            self.roll(calls)?;
         }
         // A closing frame and padding always find room behind the group.
         let needed = self.active.position + bytes + 2 * BLOCK_BYTES;
@@ -341,8 +354,8 @@ impl Writer {
         self.shared.directory.join("spare.tmp")
     }
 
-    /// Starts the next segment: the order of steps is that of `FORMAT.md`.
-    fn roll(&mut self) -> Result<(), LogError> {
+    /// Starts the next segment, for so many calls that are in hand: the order of steps is that of `FORMAT.md`.
+    fn roll(&mut self, in_hand: usize) -> Result<(), LogError> {
         // Zeros under way belong to the file that is left now.
         let _ = self.ahead.zeros(true);
         self.ahead.ask_spare(self.spare_path());
@@ -386,23 +399,25 @@ impl Writer {
         if let Err(error) = old_file.set_len(position) {
             tracing::warn!(path = %old_path.display(), %error, "a sealed segment keeps its unused space");
         }
-        self.snapshot();
+        self.snapshot(in_hand);
         Ok(())
     }
 
     /// Notes what admission knows, so that the next opening reads less; it is written once the log has got there.
-    fn snapshot(&mut self) {
+    fn snapshot(&mut self, in_hand: usize) {
         let queue = self.shared.queue();
-        let bytes = snapshot::encode(&queue.state, self.shared.id, self.active.segment.epoch);
-        self.pending_snapshot = Some((queue.state.next, bytes));
+        self.pending_snapshot = Some(PendingSnapshot {
+            offset: queue.state.next,
+            bytes: snapshot::encode(&queue.state, self.shared.id, self.active.segment.epoch),
+            waits_for: in_hand + queue.items.len(),
+        });
         drop(queue);
         self.changed = false;
     }
 
     fn write_pending_snapshot(&mut self) {
-        let tail = self.shared.tail();
-        if let Some((offset, bytes)) = self.pending_snapshot.take_if(|(offset, _)| *offset <= tail)
-        {
+        let ready = self.pending_snapshot.take_if(|it| it.waits_for == 0);
+        if let Some(PendingSnapshot { offset, bytes, .. }) = ready {
             self.ahead
                 .write_snapshot(self.shared.snapshots.clone(), offset, bytes);
         }
@@ -416,7 +431,7 @@ impl Writer {
 
     fn close(&mut self) -> Result<(), LogError> {
         if self.changed {
-            self.snapshot();
+            self.snapshot(0);
         }
         self.write_pending_snapshot();
         let _ = self.ahead.zeros(true);

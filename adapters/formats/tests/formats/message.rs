@@ -91,8 +91,6 @@ fn json_is_an_object_an_array_or_lines() {
         (METRIC.replace(',', ",\n"), 1),
         (format!("[{METRIC}, {METRIC}]"), 2),
         (format!("{METRIC}\n{METRIC}\n\n{METRIC}\n"), 3),
-        (String::new(), 0),
-        ("\n".to_owned(), 0),
         ("[]".to_owned(), 0),
     ] {
         for format in [MessageFormat::Auto, MessageFormat::Json] {
@@ -102,6 +100,15 @@ fn json_is_an_object_an_array_or_lines() {
             assert_eq!(outcome, Outcome::Events(count as u32), "{value}");
             assert_eq!(events(decoded), metrics(count), "{value}");
         }
+    }
+}
+
+#[test]
+fn a_message_that_holds_nothing_is_rejected() {
+    for value in ["", "\n", " \r\n\t"] {
+        let fact = rejected(value, &[]);
+        assert_eq!(fact.reason, "bad_json", "{value:?}");
+        assert_eq!(fact.raw.as_deref(), Some(value.as_bytes()));
     }
 }
 

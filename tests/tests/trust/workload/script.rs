@@ -16,6 +16,9 @@ use modelog_engine::{
 use super::shelf::digest;
 use crate::support::{calls as plain_calls, disk, open, prediction};
 
+/// The Kafka cluster that a part of the calls comes from.
+const CLUSTER: &str = "cluster";
+
 /// What one caller sends at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -34,9 +37,18 @@ impl Call {
         engine.append_blocking(batch, options)
     }
 
-    /// Whether the log answers its repeat as a call, and not event by event.
-    fn is_numbered(&self) -> bool {
-        !matches!(self.source, Source::Kafka { .. })
+    /// Whether it can be made again where it is in the log: of a Kafka partition nothing is, who resumes it goes by the
+    /// positions in the log.
+    pub(crate) fn is_answered_again(&self) -> bool {
+        self.next_position().is_none()
+    }
+
+    /// The position of a Kafka partition that comes after it.
+    fn next_position(&self) -> Option<i64> {
+        match self.source {
+            Source::Kafka { next, .. } => Some(next),
+            _ => None,
+        }
     }
 }
 
@@ -131,7 +143,7 @@ pub(crate) fn calls() -> Vec<Call> {
                     let first = position;
                     position += events.len().max(2) as i64;
                     Source::Kafka {
-                        cluster: "cluster".into(),
+                        cluster: CLUSTER.into(),
                         topic: "topic".into(),
                         topic_id: Some(5),
                         partition: 3,
@@ -285,15 +297,17 @@ impl Expected {
         self.ends[calls]
     }
 
+    /// Where a Kafka partition is to be resumed after the first so many calls.
+    fn position(&self, calls: usize) -> Option<i64> {
+        self.calls[..calls]
+            .iter()
+            .rev()
+            .find_map(Call::next_position)
+    }
+
     /// Whether a call leaves no events in the log.
     pub(crate) fn is_silent(&self, number: usize) -> bool {
         self.ends[number] == self.ends[number + 1]
-    }
-
-    /// Whether a call that seems to be in the log can be made again: one without events may not be there, others are answered
-    /// as they were, save those of a Kafka partition.
-    pub(crate) fn is_answered_again(&self, number: usize) -> bool {
-        self.is_silent(number) || self.calls[number].is_numbered()
     }
 
     /// What a projection holds that has got to an offset.
@@ -316,11 +330,19 @@ impl Expected {
             "(1) invented: {count} events, {} were submitted",
             self.ends[most]
         );
-        // Of calls without events it cannot be told here; their repeats are answered as they were.
+        let position = engine.positions(CLUSTER).first().map(|it| it.next);
+        // Of other calls without events than those of a partition it cannot be told here; their repeats are answered as they
+        // were.
         let recovered = (least..=most)
             .rev()
-            .find(|calls| self.ends[*calls] == count);
-        let recovered = recovered.unwrap_or_else(|| panic!("(3) a call in part: {count} events"));
+            .find(|calls| self.ends[*calls] == count && self.position(*calls) == position);
+        let recovered = recovered.unwrap_or_else(|| {
+            panic!(
+                "(1, 3) a call in part, or lost: {count} events, position {position:?}; {:?} after {least} calls, {:?} after {most}",
+                self.position(least),
+                self.position(most)
+            )
+        });
         let count = count as usize;
         assert!(
             found.events == self.content.events[..count],
@@ -352,11 +374,10 @@ impl Expected {
     }
 
     /// Asserts rules 1 and 3 by saying everything again: calls that are there get their first answer and change nothing,
-    /// the others are taken with the answer they would have got. What was read from a Kafka partition is not read again:
-    /// who resumes it goes by the positions in the log.
+    /// the others are taken with the answer they would have got. What was read from a Kafka partition is not read again.
     pub(crate) fn repeat_all(&self, engine: &Engine, recovered: usize) {
         for (number, call) in self.calls.iter().enumerate() {
-            if number < recovered && !call.is_numbered() {
+            if number < recovered && !call.is_answered_again() {
                 continue;
             }
             let before = engine.tail();

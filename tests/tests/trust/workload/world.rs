@@ -175,9 +175,9 @@ impl Timeline {
 }
 
 /// Makes all calls that were not answered yet, over a few days: also those found in the log, as callers do that never heard;
-/// of a Kafka partition only those that are not there, since who resumes it goes by the positions in the log. In between, files are made and segments deleted; the log is closed in
-/// order and opened, and once left without waiting for those who follow. Ends with the first thing that fails: what was
-/// answered until then is in the timeline.
+/// of a Kafka partition only those that are not there, since who resumes it goes by the positions in the log. In between,
+/// files are made and segments deleted; the log is closed in order and opened, and once left without waiting for those who
+/// follow. Ends with the first thing that fails: what was answered until then is in the timeline.
 pub(crate) fn live(
     disk: &SimStorage,
     expected: &Expected,
@@ -204,7 +204,7 @@ fn try_live(
     let mut world = World::open(disk)?.following(disk);
     let calls = expected.calls.len();
     for number in start.acknowledged..calls {
-        if number < found && !expected.is_answered_again(number) {
+        if number < found && !expected.calls[number].is_answered_again() {
             continue;
         }
         world.pass_hours(7);
