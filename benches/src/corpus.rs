@@ -94,7 +94,7 @@ impl Iterator for Predictions {
 }
 
 impl Prediction {
-    fn push_json(&self, naming: Naming, out: &mut String) {
+    pub(crate) fn push_json(&self, naming: Naming, out: &mut String) {
         let name = naming.field();
         let Self {
             id,

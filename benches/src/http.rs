@@ -285,30 +285,42 @@ pub(crate) fn accepted(answer: &[u8]) -> Result<usize> {
 
 /// Waits until SQLite has applied everything.
 pub(crate) async fn sqlite_has_all(client: &Client, server: &Server) -> Result<()> {
+    while sqlite(client, server).await?.lag_events > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// Where SQLite stands.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Projection {
+    name: String,
+    state: String,
+    /// The offset of the next event it takes.
+    pub(crate) offset: u64,
+    pub(crate) lag_events: u64,
+}
+
+impl Projection {
+    /// The offset of the next event the log takes.
+    pub(crate) fn tail(&self) -> u64 {
+        self.offset + self.lag_events
+    }
+}
+
+/// Asks where SQLite stands.
+pub(crate) async fn sqlite(client: &Client, server: &Server) -> Result<Projection> {
     #[derive(Deserialize)]
     struct Projections {
         items: Vec<Projection>,
     }
-    #[derive(Deserialize)]
-    struct Projection {
-        name: String,
-        state: String,
-        lag_events: u64,
-    }
     let url = server.url("/v1/projections");
-    loop {
-        let projections: Projections = serde_json::from_slice(&get(client, &url).await?)?;
-        let sql = projections
-            .items
-            .iter()
-            .find(|projection| projection.name == "sql");
-        let sql = sql.context("the server has no projection `sql`")?;
-        ensure!(sql.state != "stopped", "the projection `sql` stopped");
-        if sql.lag_events == 0 {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let projections: Projections = serde_json::from_slice(&get(client, &url).await?)?;
+    let mut items = projections.items.into_iter();
+    let sql = items.find(|projection| projection.name == "sql");
+    let sql = sql.context("the server has no projection `sql`")?;
+    ensure!(sql.state != "stopped", "the projection `sql` stopped");
+    Ok(sql)
 }
 
 #[cfg(test)]

@@ -205,10 +205,14 @@ impl MemoryAtStart {
     /// The peak, without what was there at the start and so many bytes of the corpus. What the allocator keeps of earlier
     /// rows counts.
     pub(crate) fn row(self, memory: &Watch, corpus: usize, peaks: &mut Peaks) -> Row {
-        let given = self.0 + corpus as u64;
-        let grown = memory.peak().saturating_sub(given);
+        let grown = self.growth(memory).saturating_sub(corpus as u64);
         peaks.add(grown);
         memory_row("  memory meanwhile, beyond the corpus", grown, MEMORY_MAX)
+    }
+
+    /// The peak, without what was there at the start, in bytes.
+    pub(crate) fn growth(self, memory: &Watch) -> u64 {
+        memory.peak().saturating_sub(self.0)
     }
 }
 

@@ -19,6 +19,7 @@
 //! | replay of Parquet into nothing | the parquet crate reading all columns |
 //! | replay of Parquet into SQLite | the same from the log's segments |
 //! | size as Parquet, in the log | the NDJSON that was sent |
+//! | Kafka → durable, and until SQLite or Parquet has it | `kcat -C` of the same topic to nowhere |
 //! | the log grows to 50 million events | the same log when it had one million |
 //!
 //! The limits are programs of a crate that knows nothing of Modelog (`limits/`).
@@ -42,6 +43,7 @@ mod growth;
 mod history;
 mod http;
 mod inprocess;
+mod kafka;
 mod keepalive;
 mod measure;
 mod memory;
@@ -76,6 +78,32 @@ pub struct Options {
     /// Also what takes long: a log that grows to 50 million events, and 20 million predictions as Parquet, asked by DuckDB
     /// through `python3`.
     pub full: bool,
+    /// Measures reading from Kafka, and nothing else.
+    pub kafka: Option<Kafka>,
+}
+
+/// Brokers to read from.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// Where to ask first, as `host:port`.
+    pub brokers: Vec<String>,
+    /// A topic that is there, with an event in each message; without it one is made, filled, and deleted again.
+    pub topic: Option<String>,
+}
+
+impl Options {
+    fn make_directory(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.directory)
+            .with_context(|| format!("creating {}", self.directory.display()))
+    }
+
+    fn report(&self, rows: Vec<Row>) -> Report {
+        Report {
+            machine: Machine::this(&self.directory),
+            quick: self.quick,
+            rows,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +115,7 @@ impl Options {
             directory: directory.to_owned(),
             quick: true,
             full: false,
+            kafka: None,
         }
     }
 }
@@ -151,11 +180,14 @@ pub fn run(options: &Options, progress: &mut (dyn FnMut(&str) + Send)) -> Result
 
 fn measure(options: &Options, progress: &mut (dyn FnMut(&str) + Send)) -> Result<Report> {
     let size = Size::of(options.quick);
+    if let Some(brokers) = &options.kafka {
+        let rows = kafka::measure(options, brokers, size, progress)?;
+        return Ok(options.report(rows));
+    }
     let wrk = Wrk::find()?;
     let python = options.full.then(Python::find).transpose()?;
-    std::fs::create_dir_all(&options.directory)
-        .with_context(|| format!("creating {}", options.directory.display()))?;
-    let mut report = Report::new(Machine::this(&options.directory), options.quick);
+    options.make_directory()?;
+    let mut report = options.report(Vec::new());
     let mut peaks = Peaks::default();
     let start = MemoryAtStart::now()?;
     // What needs least memory comes first: what the allocator keeps of a row counts in the next.

@@ -67,14 +67,6 @@ pub enum Mark {
 }
 
 impl Report {
-    pub(crate) fn new(machine: Machine, quick: bool) -> Self {
-        Self {
-            machine,
-            quick,
-            rows: Vec::new(),
-        }
-    }
-
     /// Whether all marks are reached.
     #[must_use]
     pub fn met(&self) -> bool {
@@ -290,7 +282,11 @@ mod tests {
 
     #[test]
     fn the_report_in_both_forms() {
-        let mut report = Report::new(Machine::this(Path::new("/")), true);
+        let mut report = Report {
+            machine: Machine::this(Path::new("/")),
+            quick: true,
+            rows: Vec::new(),
+        };
         assert!(report.machine.cores > 0);
         report.rows.push(
             Row::new("NDJSON", "events/s", figure(1_234_567.0))

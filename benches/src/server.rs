@@ -26,6 +26,15 @@ impl Server {
         Self::spawn(program, &mut command)
     }
 
+    /// Starts the program with a configuration file too.
+    pub(crate) fn start_with(program: &Path, data: &Path, config: &Path) -> Result<Self> {
+        let mut command = command(program, data, "serve");
+        command
+            .args(["--listen", "127.0.0.1:0", "--config"])
+            .arg(config);
+        Self::spawn(program, &mut command)
+    }
+
     /// Starts a server that takes events, with nothing that follows them.
     pub(crate) fn start_alone(program: &Path, data: &Path) -> Result<Self> {
         let mut command = command(program, data, "bench");
@@ -76,8 +85,14 @@ impl Drop for Server {
 
 /// A command on a data directory.
 pub(crate) fn command(program: &Path, data: &Path, name: &str) -> Command {
-    let mut command = Command::new(program);
+    let mut command = plain_command(program);
     command.arg(name).arg("--data").arg(data);
+    command
+}
+
+/// The program, with its defaults.
+pub(crate) fn plain_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     // The defaults are measured, not what the caller's surroundings set.
     let variables = std::env::vars_os().map(|(name, _)| name);
     for name in variables.filter(|name| name.to_string_lossy().starts_with("MODELOG_")) {

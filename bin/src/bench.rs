@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use modelog_benches::Options;
+use modelog_benches::{Kafka, Options};
 
 use crate::config::Settings;
 use crate::output::{self, Shape};
@@ -25,6 +25,18 @@ pub(crate) struct BenchArgs {
     /// Where the data directories of the benchmark are made and removed again: the disk that is measured
     #[arg(long, value_name = "DIR", default_value = ".", value_hint = clap::ValueHint::DirPath)]
     dir: PathBuf,
+    /// Measure reading from Kafka, and nothing else, with these brokers; needs `kcat`. Topics are made there, filled with
+    /// a gigabyte, and deleted again
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        conflicts_with = "full"
+    )]
+    kafka: Vec<String>,
+    /// Read this topic instead of a new one: an event in each message, and nobody adds any
+    #[arg(long, value_name = "TOPIC", requires = "kafka")]
+    topic: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     format: Shape,
     /// What the benchmark starts to see what stores cost: a server with nothing that follows its log
@@ -45,6 +57,10 @@ pub(crate) fn run(settings: &Settings, args: BenchArgs) -> Result<()> {
         directory: args.dir,
         quick: args.quick,
         full: args.full,
+        kafka: (!args.kafka.is_empty()).then_some(Kafka {
+            brokers: args.kafka,
+            topic: args.topic,
+        }),
     };
     let spinner = progress::spinner("getting ready");
     let report = modelog_benches::run(&options, &mut |what| {

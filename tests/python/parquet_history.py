@@ -54,9 +54,12 @@ def prediction(draw: random.Random, number: int):
     shape = draw.randrange(6)
     if shape == 0:
         # Halves, of which the second may never come.
-        yield {**whole, "part": "request", "input": "{}"}
+        halves = [{**whole, "version": draw.choice([version, "unversioned"]), "part": "request", "input": "{}"}]
         if draw.random() < 0.7:
-            yield {**whole, **result, "part": "response", "time": time + 1_000}
+            halves.append({**whole, **result, "part": "response", "time": time + 1_000})
+        if draw.random() < 0.3:
+            halves.reverse()
+        yield from halves
     elif shape == 1:
         yield {**whole, **result}
         yield {**whole, "confidence": draw.random(), "time": time + 5_000_000, "user_id": "u-1"}
@@ -160,8 +163,11 @@ def merged(log: list[tuple[int, dict]]) -> list[dict]:
             (event["model"], name),
             {"log_offset": offset, "time": event["time"], "complete": False, "prediction_id": name},
         )
-        row["complete"] |= event.get("part") != "request"
-        for field in ["model", "version", "user_id", "predicted_class"]:
+        complete = event.get("part") != "request"
+        if complete or not row["complete"]:
+            row["version"] = event["version"]
+        row["complete"] |= complete
+        for field in ["model", "user_id", "predicted_class"]:
             row[field] = event.get(field, row.get(field))
         for field in ["predicted_value", "confidence", "inference_time_ms"]:
             row[field] = number(event.get(field, row.get(field)))

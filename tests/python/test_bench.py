@@ -50,6 +50,43 @@ def bench(directory: Path, *arguments: str) -> list[dict]:
     return json.loads(done.stdout)["rows"]
 
 
+KAFKA = {
+    "Kafka → durable, 4 partitions": ({"ratio_at_least": 0.5}, {"ratio_at_least": 0.7}),
+    "  until SQLite has them too": ({"at_least": 80e3}, None),
+    "  memory of the server with the backlog": ({"at_most": 400.0}, None),
+    "Kafka → verified Parquet": (None, None),
+    "killed with -9: from restart to the next event, none twice": ({"at_most": 3.0}, None),
+    "message sent → seen through /v1/tail, 1,000 a second, p50": (None, None),
+    "  p99": ({"at_most": 50.0}, None),
+}
+
+
+def test_every_row_about_kafka_is_there_and_topics_of_its_own_are_gone(kafka, topic, tmp_path):
+    kafka.topic(topic, partitions=4)
+    event = b'{"type":"PredictionLogged","model":"m","version":"v","output":1,"confidence":0.5}\n'
+    kafka.kcat("-P", "-t", topic, "-z", "lz4", "-X", "batch.num.messages=1000", input=event * 200_000)
+    rows = bench(tmp_path, "--quick", "--kafka", kafka.servers, "--topic", topic)
+    asked = {row["what"]: (row["mark"], row["goal"]) for row in rows}
+    for what, marks in KAFKA.items():
+        assert asked[what] == marks, what
+    assert all(row["figure"]["least"] > 0 for row in rows), rows
+    topics = kafka.kcat("-L").decode()
+    assert topic in topics and "modelog-bench" not in topics, topics
+
+
+def test_a_topic_that_cannot_be_measured_is_named(kafka, topic, tmp_path):
+    def failed(*arguments: str) -> str:
+        command = [binary(), "bench", "--quick", "--dir", str(tmp_path / "data"), "--kafka", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode != 0
+        return done.stderr
+
+    kafka.topic(topic)
+    assert f"the topic {topic} has no messages" in failed(kafka.servers, "--topic", topic)
+    said = failed(kafka.servers, "--topic", f"{topic}-that-is-not")
+    assert f"{topic}-that-is-not" in said and "nknown topic" in said, said
+
+
 # What is asked for, and hoped for, wherever it is measured.
 ASKED = {
     "NDJSON → durable, in process, 2 threads": ({"ratio_at_least": 0.5}, {"ratio_at_least": 0.6}),
@@ -113,3 +150,5 @@ def test_a_python_without_duckdb_is_told_before_anything_is_measured(tmp_path):
 def test_a_machine_without_wrk_is_told_before_anything_is_measured(tmp_path):
     said = refused(tmp_path, "--quick")
     assert "wrk cannot be started" in said and "Debian's package `wrk`" in said, said
+    said = refused(tmp_path, "--kafka", "127.0.0.1:1")
+    assert "kcat cannot be started" in said and "Debian's package `kcat`" in said, said

@@ -32,7 +32,7 @@ MORE_ROUTES = [
 ]
 ALL = [*ROUTES, *MORE_ROUTES]
 # What says how things stand rather than what happened.
-LIVE = {"/v1/projections", "/v1/tail"}
+LIVE = {"/v1/projections", "/v1/sources", "/v1/tail"}
 
 
 def of_versions() -> str:

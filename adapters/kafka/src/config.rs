@@ -139,6 +139,7 @@ const NO_TOPIC: &str =
 
 /// Members whose largest response would not fit are refused by the library.
 const FETCH_BYTES: usize = 16 << 20;
+const QUEUE_BACKOFF_MILLIS: &str = "2";
 const MESSAGE_BYTES: usize = 128 << 20;
 
 impl KafkaConfig {
@@ -263,6 +264,8 @@ impl KafkaConfig {
             )
             .set("fetch.message.max.bytes", "1048576")
             .set("fetch.max.bytes", FETCH_BYTES.to_string())
+            // How long it fetches nothing when its queue is full; a second unless told otherwise.
+            .set("fetch.queue.backoff.ms", QUEUE_BACKOFF_MILLIS)
             .set("receive.message.max.bytes", MESSAGE_BYTES.to_string())
             .set("check.crcs", "true")
             .set("allow.auto.create.topics", "false");

@@ -146,10 +146,16 @@ impl Reader {
             // Something else may have happened; messages of before the pause are taken all the same.
             return self.poll_once(POLL_TIME) != Polled::Fatal;
         }
+        // The clock is looked at where there is nothing to take: that costs as much as taking it.
+        let mut waits = false;
         for _ in 0..MESSAGES_AT_ONCE {
-            let patience = self.intake.patience();
-            match self.poll_once(patience.unwrap_or(POLL_TIME)) {
-                Polled::Message if !self.intake.is_full() => {}
+            let patience = match waits {
+                true => self.intake.patience().unwrap_or(POLL_TIME),
+                false => Duration::ZERO,
+            };
+            match self.poll_once(patience) {
+                Polled::Message if !self.intake.is_full() => waits = false,
+                Polled::Nothing if !waits => waits = true,
                 Polled::Fatal => return false,
                 Polled::Message => {
                     self.send();

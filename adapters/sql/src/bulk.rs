@@ -109,6 +109,8 @@ pub(crate) enum Merge {
     FirstGiven,
     /// What comes, if that is not null.
     LastGiven,
+    /// What comes, unless only what is there is `complete`, which is another column.
+    LastComplete,
     /// The greater; what comes must not be null.
     Greatest,
     /// As `LastGiven`, for a number that may be named in the `non_finite` column of its row.

@@ -144,7 +144,7 @@ const PREDICTIONS: layout::FileKind =
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How a data directory is opened.
-struct Settings {
+pub(crate) struct Settings {
     storage: Arc<dyn Storage>,
     keep_segments: Duration,
     target_file_bytes: u64,
@@ -161,14 +161,14 @@ impl Default for Settings {
 }
 
 /// A data directory in use, as `modelog serve` has it.
-struct Opened {
-    engine: Engine,
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
     parquet: ParquetStore,
     runtime: Runtime,
 }
 
 impl Opened {
-    fn on(data: &Path, settings: &Settings) -> Result<Self> {
+    pub(crate) fn on(data: &Path, settings: &Settings) -> Result<Self> {
         let storage = Arc::clone(&settings.storage);
         let foundations = Foundations::default();
         Self::on_foundations(
@@ -201,14 +201,14 @@ impl Opened {
         })
     }
 
-    fn start_compactor(&self) -> ProjectionHandle {
+    pub(crate) fn start_compactor(&self) -> ProjectionHandle {
         let _inside = self.runtime.enter();
         let compactor = self.parquet.projection(self.engine.cold());
         self.engine.project(Box::new(compactor))
     }
 
     /// Waits until everything is in finished files.
-    fn compact(&self, compactor: &ProjectionHandle) -> Result<()> {
+    pub(crate) fn compact(&self, compactor: &ProjectionHandle) -> Result<()> {
         let tail = self.engine.tail();
         let end = self.runtime.block_on(async {
             compactor.wait_for(tail, PATIENCE).await?;
@@ -218,7 +218,7 @@ impl Opened {
         Ok(())
     }
 
-    fn close(self) -> Result<()> {
+    pub(crate) fn close(self) -> Result<()> {
         self.engine.close_blocking()?;
         Ok(())
     }

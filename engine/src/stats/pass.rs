@@ -206,14 +206,17 @@ impl<'a, 's> Pass<'a, 's> {
             totals.feedback_unmatched -= 1;
         }
         entry.seen = true;
-        entry.version = known.version;
+        let complete = predictions.part.get(row) != Some("request");
+        // A request does not know which version answered it.
+        if complete || !entry.counted {
+            entry.version = known.version;
+        }
         entry.class = predictions
             .class
             .get(row)
             .map(|class| xxh3_64(class.as_bytes()))
             .or(entry.class);
         entry.value = predictions.value.get(row).or(entry.value);
-        let complete = predictions.part.get(row) != Some("request");
         let counts = complete && !entry.counted;
         entry.counted |= complete;
         if entry.answer.is_some() {

@@ -96,6 +96,24 @@ fn predictions_count_once_when_their_output_arrives() {
 }
 
 #[test]
+fn the_version_is_that_of_the_answer() {
+    let mut request = prediction("a", None, Some("request"));
+    request.version = "v2".into();
+    let request = at(request, 0);
+    let response = at(prediction("a", Some("cat"), Some("response")), 1);
+    let label = at(feedback("a", "cat"), 2);
+    for events in [
+        [request.clone(), response.clone(), label.clone()],
+        [response, request, label],
+    ] {
+        let folded = fold(&events);
+        assert!(folded.version(2).is_none());
+        let found = stats(&events);
+        assert_eq!((found.predictions, found.labelled), (1, 1));
+    }
+}
+
+#[test]
 fn the_latest_feedback_counts_whenever_it_comes() {
     let asked = at(prediction("a", Some("cat"), None), 0);
     let right = at(feedback("a", "cat"), 10);

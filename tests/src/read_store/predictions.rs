@@ -118,6 +118,8 @@ async fn whole(factory: &dyn Factory) {
 async fn halves(factory: &dyn Factory) {
     let all = full("p");
     let request = PredictionLogged {
+        // It does not know who will answer it.
+        version: "unversioned".into(),
         input: all.input.clone(),
         user_id: all.user_id.clone(),
         part: some("request"),
@@ -149,6 +151,7 @@ async fn halves(factory: &dyn Factory) {
     scene.log([request]).await;
     let half = one(&scene, "p").await;
     assert_eq!((half.input, half.output), (all.input, None));
+    assert_eq!(half.version, "unversioned");
 }
 
 async fn repeats(factory: &dyn Factory) {

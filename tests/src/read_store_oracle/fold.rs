@@ -350,7 +350,10 @@ impl State {
                 version,
                 complete: false,
             });
-        known.version = version;
+        if complete || !known.complete {
+            known.version = version;
+            known.view.version.clone_from(&fact.version);
+        }
         known.complete |= complete;
         merge_prediction(&mut known.view, fact);
     }
@@ -486,7 +489,6 @@ fn fields(object: &Json) -> Fields {
 }
 
 fn merge_prediction(known: &mut Prediction, fact: PredictionLogged) {
-    known.version = fact.version;
     merge(&mut known.input, fact.input);
     merge(&mut known.output, fact.output);
     merge(&mut known.predicted_class, fact.predicted_class);

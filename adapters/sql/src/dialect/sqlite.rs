@@ -193,6 +193,9 @@ fn merged(table: &Table, name: &str, merge: Merge) -> Option<String> {
         Merge::First => return None,
         Merge::Last => format!("{name}=excluded.{name}"),
         Merge::LastGiven => format!("{name}=coalesce(excluded.{name},{name})"),
+        Merge::LastComplete => format!(
+            "{name}=CASE WHEN excluded.complete>=coalesce(complete,0) THEN excluded.{name} ELSE {name} END"
+        ),
         Merge::FirstGiven => format!("{name}=coalesce({name},excluded.{name})"),
         Merge::Greatest => {
             format!("{name}=max(coalesce({name},excluded.{name}),excluded.{name})")

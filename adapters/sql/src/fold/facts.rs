@@ -187,7 +187,7 @@ fn predictions_table(fields: &[Field]) -> Table {
     let mut columns = vec![
         ("log_offset", Merge::First),
         ("model_id", Merge::First),
-        ("version_id", Merge::Last),
+        ("version_id", Merge::LastComplete),
         ("prediction_id", Merge::First),
         ("complete", Merge::Greatest),
         ("time", Merge::First),
