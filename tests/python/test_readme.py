@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, Server, binary, caught_up
 
 ADDRESS = "http://127.0.0.1:7070"
+BROKER = "localhost:9092"
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -32,7 +33,7 @@ def run(command: list[str], example: str, server: Server) -> str:
 
 
 def test_the_readme(server):
-    shell = blocks("README.md", "bash")
+    shell = [block for block in blocks("README.md", "bash") if BROKER not in block]
     python = blocks("README.md", "python")
     assert (len(shell), len(python)) == (5, 1)
     said = [run(["bash", "-euo", "pipefail", "-c"], example, server) for example in shell[:3]]
@@ -43,6 +44,23 @@ def test_the_readme(server):
     caught_up(server)
     assert "resnet50|v1|p-1|tabby cat|0.93" in run(["bash", "-euo", "pipefail", "-c"], shell[3], server)
     assert "/kind=PredictionLogged/date=" in run(["bash", "-euo", "pipefail", "-c"], shell[4], server)
+
+
+def test_the_section_on_kafka(kafka, topic, tmp_path):
+    def here(text: str) -> str:
+        return text.replace(BROKER, kafka.servers).replace("ml-events", topic)
+
+    kafka.topic(topic)
+    (config,) = [block for block in blocks("README.md", "toml") if BROKER in block]
+    (served,) = [block for block in blocks("README.md", "sh") if "--config modelog.toml" in block]
+    assert served == "target/release/modelog serve --config modelog.toml\n"
+    (tmp_path / "modelog.toml").write_text(here(config))
+    server = Server(tmp_path / "data", "--config", str(tmp_path / "modelog.toml")).start()
+    (example,) = [block for block in blocks("README.md", "bash") if BROKER in block]
+    said = run(["bash", "-euo", "pipefail", "-c"], here(example), server)
+    assert f"1 message delivered to {topic}" in said and '"value":0.25' in said, said
+    assert '"state":"running"' in said and topic in said, said
+    server.stop()
 
 
 @pytest.mark.parametrize("page", ["docs/getting-started.md"])

@@ -35,8 +35,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Says that a setting cannot be as it is.
+    /// Says that a setting cannot be as it is, unless what it is could not be read: that has been said then.
     pub(crate) fn refuse(&mut self, setting: &str, message: impl Into<String>) {
+        if self.problems.iter().any(|known| known.setting == setting) {
+            return;
+        }
         let known = self.settings.iter().find(|shown| shown.setting == setting);
         let origin = known.map_or(Origin::Default, |shown| shown.origin.clone());
         self.problems.push(Problem {

@@ -209,6 +209,13 @@ fn what_the_parts_refuse_is_told_with_its_place() {
 }
 
 #[test]
+fn what_could_not_be_read_is_one_problem() {
+    let found = problems("[[kafka]]\nbrokers = [\"a:1\"]\ntopics = \"t\"\n", &[]);
+    let said = "modelog.toml:3: `kafka[0].topics` must be a list of texts such as [\"a\", \"b\"], not \"t\"";
+    assert_eq!(found, [said]);
+}
+
+#[test]
 fn a_depth_that_would_not_be_kept_is_refused() {
     let found = problems("[http]\ndepth = 1025", &[]);
     assert_eq!(found, ["modelog.toml:2: `http.depth` must be at most 1024"]);

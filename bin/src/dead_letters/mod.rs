@@ -88,7 +88,7 @@ An event without an `id` is given the place it came from as one, so that it is i
 retried, as long as the log remembers it (`log.dedupe_window`); its time, if it says none, is that of its rejection. Formats and
 limits are those of the configuration, with a server the limits of the server.")]
 pub(crate) struct RetryArgs {
-    /// The offsets of records, as `list` shows them
+    /// The offsets of records, as `list` shows them; or --all
     #[arg(value_name = "OFFSET", required_unless_present = "all")]
     offsets: Vec<u64>,
     /// All that were ever rejected
