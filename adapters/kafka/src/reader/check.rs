@@ -102,7 +102,9 @@ impl Reader {
             let read = read.filter(|reading| reading.halted.is_none());
             self.read_anew(read.map(Reading::key).collect());
         }
-        self.take_up();
+        if self.take_up() {
+            self.tell();
+        }
         if self.now().saturating_sub(self.checks.identities_at) > IDENTITY_TIME {
             self.checks.identities_at = self.now();
             self.check_identities();
@@ -111,9 +113,10 @@ impl Reader {
 
     /// Takes in what librdkafka tells of every partition.
     pub(super) fn observe(&mut self, told: &Statistics) {
-        self.checks.connected = told.brokers.values().any(|broker| broker.state == "UP");
-        if self.checks.connected {
-            self.checks.unreachable = None;
+        if told.brokers.values().any(|broker| broker.state == "UP") {
+            self.reached();
+        } else {
+            self.checks.connected = false;
         }
         let read_committed = self
             .config
@@ -153,8 +156,14 @@ impl Reader {
         self.tell();
     }
 
+    /// Takes note that a broker has answered.
+    pub(super) fn reached(&mut self) {
+        self.checks.connected = true;
+        self.checks.unreachable = None;
+    }
+
     /// Says where everything stands.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         let mut partitions: Vec<_> = self
             .intake
             .partitions

@@ -69,12 +69,14 @@ impl Reader {
     /// The group has given us partitions.
     pub(super) fn given(&mut self, partitions: Vec<Name>) {
         self.count_rebalance();
+        self.reached();
         self.wanted.names.extend(partitions);
         self.wanted.again_at = None;
         if !self.take_up() {
             // The group is answered all the same.
             self.add_to_assignment(&TopicPartitionList::new());
         }
+        self.tell();
     }
 
     /// The group takes partitions away; or has taken them, if they are `lost`.
@@ -98,6 +100,7 @@ impl Reader {
         if let Err(error) = self.consumer.incremental_unassign(&list) {
             tracing::warn!(%error, "partitions could not be given back");
         }
+        self.tell();
     }
 
     /// Stops reading partitions; answers those that librdkafka was reading.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use modelog_engine::Engine;
 use modelog_engine::sources::SourceState;
+use modelog_engine::{Engine, Offset};
 use rdkafka::mocking::MockCoordinator;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 
@@ -29,6 +29,22 @@ fn survives(cluster: &Cluster, wrong: impl FnOnce(&Cluster)) {
     source.stop();
     assert_exactly_once(&engine, 0..3 * FEW);
     assert_eq!(source.status().state, SourceState::Stopped);
+}
+
+#[test]
+fn whoever_sees_an_event_sees_that_it_is_read() {
+    let cluster = Cluster::new(1);
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path().join("data")).unwrap();
+    cluster.produce(0..FEW);
+    let source = start(&engine, cluster.config());
+    while engine.tail() == Offset(0) {
+        std::thread::yield_now();
+    }
+    let status = source.status();
+    assert_eq!(status.state, SourceState::Running, "{status:#?}");
+    assert_eq!(status.partitions.len(), PARTITIONS as usize, "{status:#?}");
+    source.stop();
 }
 
 #[test]
