@@ -318,8 +318,9 @@ impl Opening {
         Ok(())
     }
 
-    /// Folds the next piece of the cold tier, up to where a segment begins: what that says of calls without events the cold
-    /// tier does not know.
+    /// Folds the next piece of the cold tier, from where the fold stands up to where a segment begins, though a batch there
+    /// may be of frames from before and behind: the cold tier does not know of calls without events, which the state and
+    /// the segment do.
     fn fold_cold(&self, fold: &mut Fold, end: Offset) -> Result<(), LogError> {
         let first = fold.state.next;
         let missing = LogError::Missing { first, end };
@@ -333,9 +334,15 @@ impl Opening {
             if batch.first_offset >= end {
                 break;
             }
-            if batch.end() > fold.state.next && !fold.batch(&batch) {
+            let next = fold.state.next;
+            if batch.end() <= next {
+                continue;
+            }
+            let is_within = batch.first_offset >= next && batch.end() <= end;
+            let part = (!is_within).then(|| batch.between(next, batch.end().min(end)));
+            if !fold.batch(part.as_ref().unwrap_or(&batch)) {
                 return Err(LogError::Missing {
-                    first: fold.state.next,
+                    first: next,
                     end: batch.end(),
                 });
             }

@@ -323,8 +323,10 @@ impl<'a> Work<'a> {
                 offset: self.cold_end,
                 ..SegmentEnd::default()
             };
-            if self.until <= self.cold_end {
-                reached.straddling = None;
+            if self.until <= self.cold_end
+                && let Some((straddling, _)) = reached.straddling.take()
+            {
+                reached.append_time = straddling.header.append_time;
             }
         }
         Ok(reached)

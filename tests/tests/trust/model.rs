@@ -154,6 +154,73 @@ fn a_call_that_brought_nothing_is_remembered_beside_parquet_files() {
 }
 
 #[test]
+fn a_call_that_brought_nothing_keeps_its_place_when_its_segment_has_gone() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: true,
+    };
+    let mut life = Life::new(setup);
+    let call = |how, said, waits| Asked {
+        caller: 0,
+        how,
+        said,
+        record: false,
+        must_be_new: false,
+        hurried: false,
+        waits,
+    };
+    for act in [
+        Act::Calls(vec![
+            call(How::Plain, vec![Said::unnamed()], false),
+            call(How::Next, Vec::new(), true),
+        ]),
+        Act::Plan(Plan {
+            who: Who::Caller,
+            after: 0,
+            trouble: Trouble::Crash(Crash::LoseAll),
+        }),
+        Act::Backup { place: 0, keep: 1 },
+        Act::Compact { all: true },
+        Act::Retire { in_time: true },
+        Act::Crash(Crash::LoseAll),
+        Act::Calls(vec![Asked {
+            caller: 1,
+            ..call(How::Plain, Vec::new(), true)
+        }]),
+        asked(How::Again(0), Vec::new()),
+    ] {
+        life.act(&act);
+    }
+    life.end();
+}
+
+#[test]
+fn time_goes_on_from_the_last_event_of_a_log_that_was_cut_within_a_call() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: false,
+    };
+    let mut life = Life::new(setup);
+    for act in [
+        asked(How::Plain, vec![Said::unnamed()]),
+        asked(How::Plain, vec![Said::unnamed(); 3]),
+        Act::Compact { all: true },
+        Act::Jump(-8),
+        // After two events of four.
+        Act::Restore {
+            from: act::From::Itself,
+            until: Some(128),
+        },
+        asked(How::Plain, vec![Said::unnamed()]),
+    ] {
+        life.act(&act);
+    }
+    life.end();
+}
+
+#[test]
 fn a_call_is_not_refused_for_what_never_came_to_be() {
     let setup = Setup {
         window: 1000,

@@ -148,20 +148,28 @@ impl Door {
         }
         // Held during the I/O, so that no other takes the trouble that is meant for it.
         let mut plans = lock(&self.plans);
-        if let Some(plan) = plans.waiting.front_mut().filter(|plan| plan.who.is_here()) {
-            if plan.after > 0 {
-                plan.after -= 1;
-            } else {
-                let trouble = plan.trouble;
-                match trouble {
-                    Trouble::Crash(_) => self.disk.crash_at(self.disk.ios()),
-                    Trouble::Fault(fault) => self.disk.fail_at(self.disk.ios(), fault),
-                }
-                plans.waiting.pop_front();
-                plans.fired.push(trouble);
-            }
+        let Some(plan) = plans.waiting.front_mut().filter(|plan| plan.who.is_here()) else {
+            return io();
+        };
+        if plan.after > 0 {
+            plan.after -= 1;
+            return io();
         }
-        io()
+        let (trouble, before) = (plan.trouble, self.disk.ios());
+        match trouble {
+            Trouble::Crash(_) => self.disk.crash_at(before),
+            Trouble::Fault(fault) => self.disk.fail_at(before, fault),
+        }
+        let outcome = io();
+        if self.disk.has_crashed() || self.disk.ios() > before {
+            plans.waiting.pop_front();
+            plans.fired.push(trouble);
+        } else {
+            // It was none, for reasons of its own; the next one is meant.
+            self.disk.crash_at(u64::MAX);
+            self.disk.fail_no_more();
+        }
+        outcome
     }
 
     fn file(&self, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {

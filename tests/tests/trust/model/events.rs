@@ -46,6 +46,14 @@ impl Said {
         }
     }
 
+    /// A prediction that nothing tells from others.
+    pub(super) fn unnamed() -> Self {
+        Self {
+            id: None,
+            ..Self::prediction(0, 0)
+        }
+    }
+
     pub(super) fn event(self) -> Event {
         let Self { name, content, .. } = self;
         let mut event: Event = match self.what {
