@@ -15,7 +15,7 @@ use super::call::{Call, Drops, Rows};
 use super::catalog::{Repeat, created_by};
 use super::item::{Content, Item, Waiter};
 use super::sources::SourceState;
-use super::{BUDGET_UNIT, Log, Queue, Shared, Stopped};
+use super::{BUDGET_UNIT, Log, Queue, Shared, Stopped, Tail};
 use crate::Offset;
 use crate::batch::Table;
 use crate::config::{AppendOptions, OnBacklog, OnConflict, OnCreate};
@@ -36,13 +36,31 @@ pub(super) enum Admitted {
         answer: oneshot::Receiver<Result<(), AppendError>>,
     },
     /// It was made before, and answered so.
-    Repeat(SourceState),
+    Repeat { state: SourceState, behind: Behind },
     /// There was nothing left to append.
     Nothing,
     /// These events must be taken out first.
     Drop(Drops),
-    /// It contradicts something before this offset, which may not be durable yet.
-    Refused { error: AppendError, behind: Offset },
+    /// It contradicts something that may not be durable yet.
+    Refused { error: AppendError, behind: Behind },
+}
+
+/// What must be durable before an answer is given.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Behind {
+    /// The events before an offset.
+    Events(Offset),
+    /// So many items of the queue: all that had been admitted, with events or without.
+    Items(u64),
+}
+
+impl Behind {
+    fn is_durable(self, tail: &Tail) -> bool {
+        match self {
+            Self::Events(end) => tail.offset >= end,
+            Self::Items(count) => tail.written >= count,
+        }
+    }
 }
 
 /// What is settled about a call on its rounds.
@@ -131,10 +149,17 @@ impl Shared {
     ) -> Result<Admitted, AppendError> {
         let mut queue = self.queue();
         self.check_open(&mut queue)?;
-        let behind = queue.state.next;
+        let behind = Behind::Items(queue.queued);
         for origin in call.origins() {
             match queue.state.sources.find(&origin.source) {
-                Ok(Some(state)) => return Ok(Admitted::Repeat(state.clone())),
+                Ok(Some(state)) => {
+                    let behind = match state.rows() {
+                        0 => behind,
+                        rows => Behind::Events(state.first.advance(rows.into())),
+                    };
+                    let state = state.clone();
+                    return Ok(Admitted::Repeat { state, behind });
+                }
                 Ok(None) => {}
                 Err(error) => return Ok(Admitted::Refused { error, behind }),
             }
@@ -174,10 +199,17 @@ impl Shared {
         })
     }
 
-    pub(super) async fn wait_durable(&self, end: Offset, undone: u64) -> Result<(), AppendError> {
+    pub(super) async fn wait_durable(
+        &self,
+        behind: Behind,
+        undone: u64,
+    ) -> Result<(), AppendError> {
         let mut tail = self.tail.subscribe();
-        let decided = |tail: &super::Tail| {
-            tail.offset >= end || tail.undone != undone || tail.poisoned.is_some() || tail.closed
+        let decided = |tail: &Tail| {
+            behind.is_durable(tail)
+                || tail.undone != undone
+                || tail.poisoned.is_some()
+                || tail.closed
         };
         let tail = tail
             .wait_for(decided)
@@ -185,7 +217,7 @@ impl Shared {
             .map_err(|_| AppendError::Closed)?;
         match &tail.poisoned {
             _ if tail.undone != undone => Err(AppendError::DiskFull),
-            _ if tail.offset >= end => Ok(()),
+            _ if behind.is_durable(&tail) => Ok(()),
             Some(reason) => Err(AppendError::OutcomeUnknown {
                 reason: reason.clone(),
             }),
@@ -300,6 +332,7 @@ impl Queue {
                 self.items.push_back(Item::new(
                     first, call.count, call.bytes, content, changes, waiter,
                 ));
+                self.queued += 1;
             }
         }
         first

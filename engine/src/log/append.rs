@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Admitted, Settled};
+use super::admission::{Admitted, Behind, Settled};
 use super::call::{Call, Tally};
 use super::sources::SourceState;
 use super::{Log, Shared};
@@ -55,9 +55,9 @@ enum Waits {
         started: Duration,
         appended: Appended,
     },
-    /// Everything before an offset, of which nothing must have been taken back: the call added nothing.
+    /// What came before, of which nothing must have been taken back: the call added nothing.
     Durable {
-        end: Offset,
+        behind: Behind,
         undone: u64,
         appended: Appended,
     },
@@ -135,12 +135,11 @@ impl Log {
                     settled.duplicates += drops.duplicates.len() as u32;
                     call = call.without(&drops);
                 }
-                Admitted::Repeat(state) => {
+                Admitted::Repeat { state, behind } => {
                     // It was counted when it was new.
                     settled.duplicates = 0;
-                    let rows = state.accepted + state.rejected;
                     break Waits::Durable {
-                        end: state.first.advance(rows.into()),
+                        behind,
                         undone,
                         appended: state.into(),
                     };
@@ -155,7 +154,7 @@ impl Log {
                         end,
                     };
                     break Waits::Durable {
-                        end,
+                        behind: Behind::Events(end),
                         undone,
                         appended,
                     };
@@ -214,11 +213,11 @@ impl Enqueued {
                 Ok(appended)
             }
             Waits::Durable {
-                end,
+                behind,
                 undone,
                 appended,
             } => {
-                shared.wait_durable(end, undone).await?;
+                shared.wait_durable(behind, undone).await?;
                 shared.count_duplicates(options, duplicates);
                 Ok(appended)
             }
@@ -240,6 +239,7 @@ fn fit_origin(batch: &mut EventBatch) {
 
 impl From<SourceState> for Appended {
     fn from(state: SourceState) -> Self {
+        let rows = state.rows();
         let SourceState {
             first,
             accepted,
@@ -247,7 +247,6 @@ impl From<SourceState> for Appended {
             duplicates,
             ..
         } = state;
-        let rows = accepted + rejected;
         let end = first.advance(rows.into());
         Self {
             accepted,

@@ -129,6 +129,8 @@ const BUDGET_UNIT: usize = 1024;
 struct Queue {
     state: State,
     items: VecDeque<Item>,
+    /// How many items were ever queued, those aside that were taken back.
+    queued: u64,
     /// Who asked for the segment to be sealed.
     seals: Vec<mpsc::Sender<Result<Offset, LogError>>>,
     /// Why appends are refused, for good.
@@ -149,6 +151,8 @@ enum Stopped {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tail {
     pub(crate) offset: Offset,
+    /// How many of the items that were ever queued are durable: of those without events the offset does not tell.
+    written: u64,
     /// How often admitted calls were taken back for want of space: who waits for one of them must not wait on.
     undone: u64,
     pub(crate) poisoned: Option<String>,

@@ -375,6 +375,7 @@ impl Opening {
         } = self;
         let tail = Tail {
             offset: state.next,
+            written: 0,
             undone: 0,
             poisoned: None,
             closed: false,
@@ -396,6 +397,7 @@ impl Opening {
             queue: Mutex::new(Queue {
                 state,
                 items: Default::default(),
+                queued: 0,
                 seals: Vec::new(),
                 stopped: None,
                 writer_waits: false,

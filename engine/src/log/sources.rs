@@ -41,6 +41,11 @@ impl SourceState {
             duplicates: origin.duplicates,
         }
     }
+
+    /// Events and records of rejected ones.
+    pub(crate) fn rows(&self) -> u32 {
+        self.accepted + self.rejected
+    }
 }
 
 /// The identity of a Kafka partition.

@@ -472,14 +472,17 @@ impl Writer {
     fn publish(&self, batches: Vec<LoggedBatch>) {
         let shared = &self.shared;
         let events: u64 = batches.iter().map(|batch| u64::from(batch.rows)).sum();
-        let end = self.active.segment.end().0;
+        let (items, end) = (batches.len() as u64, self.active.segment.end().0);
         {
             let mut recent = lock(&shared.recent);
             for batch in batches.into_iter().filter(|batch| batch.rows > 0) {
                 recent.push(Arc::new(batch));
             }
         }
-        shared.tail.send_modify(|tail| tail.offset = end);
+        shared.tail.send_modify(|tail| {
+            tail.offset = end;
+            tail.written += items;
+        });
         shared.count_group(events, end);
     }
 
@@ -495,6 +498,7 @@ impl Writer {
                     .state
                     .undo(item.first, std::mem::take(&mut item.changes));
             }
+            queue.queued -= undone.len() as u64;
             queue.full_since = Some(shared.clock.monotonic());
         }
         shared.tail.send_modify(|tail| tail.undone += 1);

@@ -257,3 +257,44 @@ fn a_call_is_not_refused_for_what_never_came_to_be() {
         }
     }
 }
+
+#[test]
+fn calls_that_bring_nothing_are_not_answered_for_what_never_came_to_be() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: false,
+    };
+    let call = |how| Asked {
+        caller: 0,
+        how,
+        said: Vec::new(),
+        record: false,
+        must_be_new: false,
+        hurried: false,
+        waits: true,
+    };
+    // The second call repeats the first, or is of an epoch that the first one ended; the first is lost.
+    for calls in [
+        [call(How::Next), call(How::Next)],
+        [call(How::NewEpoch), call(How::Next)],
+    ] {
+        for trouble in [
+            Trouble::Crash(Crash::LoseAll),
+            Trouble::Fault(Fault::Io),
+            Trouble::Fault(Fault::LosingSync),
+        ] {
+            let mut life = Life::new(setup);
+            life.act(&Act::Calls(vec![call(How::Next)]));
+            life.act(&Act::Plan(Plan {
+                who: Who::Writer,
+                after: 0,
+                trouble,
+            }));
+            life.act(&Act::Calls(calls.to_vec()));
+            life.act(&Act::Crash(Crash::LoseAll));
+            life.act(&Act::Calls(vec![call(How::Next)]));
+            life.end();
+        }
+    }
+}
