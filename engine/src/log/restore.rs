@@ -223,7 +223,7 @@ impl<'a> Work<'a> {
             }
         };
         let cold_end = cold.map_or(Offset::ZERO, ColdTier::end);
-        let segments = source_segments(storage, &directory, &contents, cold_end)?;
+        let segments = source_segments(storage, &directory, &contents)?;
         let last = segments.last().map(|segment| segment.end.offset);
         let tail = last.unwrap_or_default().max(cold_end);
         let until = until.unwrap_or(tail);
@@ -534,12 +534,12 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The segments of a source that are there, with how far each is sound.
+/// The segments of a source that are there, with how far each is sound. Those that the cold tier had taken over may be gone;
+/// whether it still has what is wanted of them is another question, for what was brought here of it is cut.
 fn source_segments(
     storage: &dyn Storage,
     directory: &Path,
     contents: &Contents,
-    cold_end: Offset,
 ) -> Result<Vec<OldSegment>, LogError> {
     let mut segments = Vec::new();
     for entry in &contents.segments {
@@ -547,7 +547,7 @@ fn source_segments(
         let file: Arc<dyn StorageFile> = match storage.open(&path, false) {
             Err(error)
                 if error.kind() == std::io::ErrorKind::NotFound
-                    && entry.end.is_some_and(|end| end.offset <= cold_end) =>
+                    && entry.end.is_some_and(|end| end.offset <= contents.cold_end) =>
             {
                 continue;
             }

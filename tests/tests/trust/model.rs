@@ -221,6 +221,38 @@ fn time_goes_on_from_the_last_event_of_a_log_that_was_cut_within_a_call() {
 }
 
 #[test]
+fn a_log_is_restored_up_to_the_middle_of_a_segment_that_has_gone() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: false,
+    };
+    for in_manifest in [true, false] {
+        let mut life = Life::new(setup);
+        for act in [
+            asked(How::Plain, vec![Said::unnamed(); 4]),
+            asked(How::Plain, vec![Said::unnamed(); 4]),
+            Act::Seal,
+            asked(How::Plain, vec![Said::unnamed()]),
+            Act::Compact { all: true },
+        ] {
+            life.act(&act);
+        }
+        if in_manifest {
+            life.lose_retired_files();
+        } else {
+            life.act(&Act::Retire { in_time: true });
+        }
+        life.act(&Act::Restore {
+            from: act::From::Itself,
+            until: Some(100),
+        });
+        life.act(&asked(How::Plain, vec![Said::unnamed()]));
+        life.end();
+    }
+}
+
+#[test]
 fn a_call_is_not_refused_for_what_never_came_to_be() {
     let setup = Setup {
         window: 1000,

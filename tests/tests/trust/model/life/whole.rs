@@ -136,6 +136,21 @@ impl Life {
         }
     }
 
+    /// Lets the files of segments go that the Parquet files hold, as retiring does before it says so in the manifest.
+    pub(in super::super) fn lose_retired_files(&mut self) {
+        let (cold_end, directory) = (self.engine().cold_end(), self.data.join("log"));
+        let mut segments = self.door.disk.files(&directory).unwrap();
+        segments.retain(|path| path.extension().is_some_and(|it| it == "seg"));
+        segments.sort();
+        for pair in segments.windows(2) {
+            let next = pair[1].file_name().unwrap().to_str().unwrap();
+            let first: u64 = next[..20].parse().unwrap();
+            if Offset(first) <= cold_end {
+                self.door.disk.remove(&pair[0]).unwrap();
+            }
+        }
+    }
+
     pub(super) fn backup(&mut self, place: u8, keep: usize) {
         self.sound();
         let engine = self.engine();
