@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use super::copy::{
     Brought, bring, is_dir, list, read_whole, remove_tree, sync_names, walk, write_whole,
 };
-use super::manifest::{Contents, Manifest, SegmentEntry};
+use super::manifest::{Contents, Manifest, SegmentEntry, backup_sequence};
 use super::{Log, Shared, lock, segment};
 use crate::cold::ColdSnapshot;
 use crate::error::LogError;
@@ -271,6 +271,8 @@ fn prune(
 /// What goes into a generation.
 struct Plan {
     contents: Contents,
+    /// That of the manifest.
+    sequence: u64,
     segments: Vec<(SegmentEntry, PathBuf)>,
     cold: Option<ColdSnapshot>,
     offset: Offset,
@@ -278,7 +280,10 @@ struct Plan {
 
 impl Plan {
     fn new(shared: &Shared, cold: Option<ColdSnapshot>, offset: Offset) -> Result<Self, LogError> {
-        let mut contents = lock(&shared.manifest).contents.clone();
+        let (mut contents, sequence) = {
+            let manifest = lock(&shared.manifest);
+            (manifest.contents.clone(), manifest.sequence)
+        };
         let cold_end = cold.as_ref().map_or(Offset::ZERO, |cold| cold.end);
         contents.cold_end = contents.cold_end.min(cold_end);
         contents
@@ -311,6 +316,7 @@ impl Plan {
         }
         Ok(Self {
             contents,
+            sequence,
             segments,
             cold,
             offset,
@@ -373,9 +379,12 @@ impl Plan {
             write_whole(storage, &place, &cold.manifest_name, &cold.manifest)?;
         }
         carrier.sync_directories()?;
-        let mut manifest = Manifest::create(storage, &log, self.contents.clone())?;
-        // The second slot too: each is the other's copy.
-        manifest.write()?;
+        Manifest::create(
+            storage,
+            &log,
+            self.contents.clone(),
+            backup_sequence(self.sequence),
+        )?;
         let generation = Generation {
             format: 1,
             log: self.contents.log,

@@ -8,6 +8,9 @@
 //!     next one goes to the same slot.
 //! F2. What an earlier process wrote is not certain, however often it is synced: its sync may have failed, and the kernel
 //!     calls the pages clean since. So an opening writes what it read into a new file, before anything relies on it.
+//! F3. A slot that was being written when the machine fell may hold what its place on the disk held before, a slot of another
+//!     manifest even. It must not count for more than what is ours: a log's manifest has sequence numbers above those of every
+//!     manifest before it, by the time it was made and by what it was made from; those of its backups are below its own.
 
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -17,11 +20,13 @@ use super::bytes::{Malformed, Reader, put_u32, put_u64};
 use super::segment::{FORMAT_VERSION, READER_VERSION, SegmentEnd};
 use crate::error::LogError;
 use crate::storage::{Storage, StorageFile, read_exact};
-use crate::{LogId, Offset};
+use crate::{LogId, Offset, Timestamp};
 
 const MAGIC: &[u8; 8] = b"MODELOGM";
 const SLOT_BYTES: u64 = 256 << 10;
 const SLOT_HEADER_BYTES: usize = 24;
+/// More sequence numbers than a manifest uses.
+const SEQUENCES_APART: u64 = 1 << 32;
 
 /// A stretch of history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,27 +183,27 @@ pub(super) enum Slot {
 pub(crate) struct Manifest {
     file: Arc<dyn StorageFile>,
     path: PathBuf,
-    sequence: u64,
+    pub(crate) sequence: u64,
     /// This process has written the file, and seen it synced.
     own: bool,
     pub(crate) contents: Contents,
 }
 
 impl Manifest {
-    /// Creates the manifest of a new log; it is there whole or not at all.
+    /// Creates a manifest, in both slots; it is there whole or not at all. `sequence` is what its numbers begin with.
     pub(crate) fn create(
         storage: &dyn Storage,
         directory: &Path,
         contents: Contents,
+        sequence: u64,
     ) -> Result<Self, LogError> {
-        let mut manifest = Self {
-            file: temporary(storage, directory)?,
+        let manifest = Self {
+            file: write_anew(storage, directory, sequence, &encoded(&contents)?)?,
             path: directory.join("MANIFEST"),
-            sequence: 0,
+            sequence: sequence + 1,
             own: true,
             contents,
         };
-        manifest.write()?;
         manifest.give_name(storage, directory)?;
         Ok(manifest)
     }
@@ -217,7 +222,8 @@ impl Manifest {
         storage
             .sync_dir(directory)
             .map_err(LogError::io("syncing", directory))?;
-        let file = match self.write_anew(storage, directory) {
+        let content = encoded(&self.contents)?;
+        let file = match write_anew(storage, directory, self.sequence, &content) {
             Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
                 tracing::warn!(path = %self.path.display(), "no space to write the manifest anew");
                 return self
@@ -233,29 +239,6 @@ impl Manifest {
         self.sequence += 1;
         self.own = true;
         Ok(())
-    }
-
-    /// A new file with both slots, durable but for its name.
-    fn write_anew(
-        &self,
-        storage: &dyn Storage,
-        directory: &Path,
-    ) -> Result<Arc<dyn StorageFile>, LogError> {
-        let content = self.encoded()?;
-        let path = temporary_path(directory);
-        let written = temporary(storage, directory).and_then(|file| {
-            for sequence in [self.sequence, self.sequence + 1] {
-                let slot = slot(sequence, &content);
-                file.write_at(&[IoSlice::new(&slot)], place(sequence))
-                    .map_err(LogError::io("writing", &path))?;
-            }
-            file.sync_data().map_err(LogError::io("syncing", &path))?;
-            Ok(file)
-        });
-        written.inspect_err(|_| {
-            // What is left of it may hold space that is needed; if it stays, the next opening removes it.
-            let _ = storage.remove(&path);
-        })
     }
 
     /// Lets the new file take the manifest's name.
@@ -314,7 +297,7 @@ impl Manifest {
 
     /// Makes the contents durable. On failure the caller must not go on writing.
     pub(crate) fn write(&mut self) -> Result<(), LogError> {
-        let content = self.encoded()?;
+        let content = encoded(&self.contents)?;
         let sequence = self.sequence + 1;
         let slot = slot(sequence, &content);
         self.file
@@ -325,21 +308,6 @@ impl Manifest {
             .map_err(LogError::io("syncing", &self.path))?;
         self.sequence = sequence;
         Ok(())
-    }
-
-    /// The contents, if they fit a slot.
-    fn encoded(&self) -> Result<Vec<u8>, LogError> {
-        let content = self.contents.encode();
-        if (SLOT_HEADER_BYTES + content.len()) as u64 > SLOT_BYTES {
-            return Err(LogError::Setting {
-                setting: "log.segment_bytes",
-                reason: format!(
-                    "is too small: {} segments do not fit the manifest",
-                    self.contents.segments.len()
-                ),
-            });
-        }
-        Ok(content)
     }
 
     /// Slots that were written and cannot be read: damage that the other slot makes harmless.
@@ -353,6 +321,44 @@ impl Manifest {
         }
         Ok(damaged)
     }
+}
+
+/// The contents as bytes, if they fit a slot.
+fn encoded(contents: &Contents) -> Result<Vec<u8>, LogError> {
+    let content = contents.encode();
+    if (SLOT_HEADER_BYTES + content.len()) as u64 > SLOT_BYTES {
+        return Err(LogError::Setting {
+            setting: "log.segment_bytes",
+            reason: format!(
+                "is too small: {} segments do not fit the manifest",
+                contents.segments.len()
+            ),
+        });
+    }
+    Ok(content)
+}
+
+/// A new file with both slots, the second one of the next sequence number; durable but for its name.
+fn write_anew(
+    storage: &dyn Storage,
+    directory: &Path,
+    first: u64,
+    content: &[u8],
+) -> Result<Arc<dyn StorageFile>, LogError> {
+    let path = temporary_path(directory);
+    let written = temporary(storage, directory).and_then(|file| {
+        for sequence in [first, first + 1] {
+            let slot = slot(sequence, content);
+            file.write_at(&[IoSlice::new(&slot)], place(sequence))
+                .map_err(LogError::io("writing", &path))?;
+        }
+        file.sync_data().map_err(LogError::io("syncing", &path))?;
+        Ok(file)
+    });
+    written.inspect_err(|_| {
+        // What is left of it may hold space that is needed; if it stays, the next opening removes it.
+        let _ = storage.remove(&path);
+    })
 }
 
 fn temporary_path(directory: &Path) -> PathBuf {
@@ -385,6 +391,18 @@ fn slot(sequence: u64, content: &[u8]) -> Vec<u8> {
     put_u32(&mut slot, crc);
     slot.extend_from_slice(content);
     slot
+}
+
+/// What the sequence numbers of a log's manifest begin with: above all that were made before `now`, and above those of the
+/// manifest it comes from.
+pub(super) fn first_sequence(now: Timestamp, from: u64) -> u64 {
+    let time = u64::try_from(now.micros()).unwrap_or_default();
+    time.max(from.saturating_add(SEQUENCES_APART))
+}
+
+/// What the sequence numbers of a backup's manifest begin with: both are below what is in force.
+pub(super) fn backup_sequence(of: u64) -> u64 {
+    of.saturating_sub(2)
 }
 
 /// Where a slot lies in the file.

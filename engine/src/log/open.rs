@@ -34,7 +34,7 @@ use super::append_clock::AppendClock;
 use super::copy::sync_names;
 use super::counts::space_wanted;
 use super::fold::Fold;
-use super::manifest::{Contents, Epoch, Manifest};
+use super::manifest::{Contents, Epoch, Manifest, first_sequence};
 use super::roll::Active;
 use super::scan::{LastSegment, check_sealed, scan_last, segment_files};
 use super::segment::{self, SegmentEnd};
@@ -141,7 +141,8 @@ fn open_manifest(parts: &Parts, data: &Path, directory: &Path) -> Result<Manifes
     };
     // Once there is a manifest, its directories are durable.
     sync_names(storage, data)?;
-    Manifest::create(storage, directory, contents)
+    let sequence = first_sequence(parts.clock.now(), 0);
+    Manifest::create(storage, directory, contents, sequence)
 }
 
 /// Whether a snapshot is of this log, and of history that still is.

@@ -30,7 +30,7 @@ use super::copy::{
 };
 use super::frame::{Body, FrameKind, HEADER_BYTES, Header, Place, Prefix, body_sum, decode_body};
 use super::item::closing;
-use super::manifest::{Contents, Epoch, Manifest, SegmentEntry};
+use super::manifest::{Contents, Epoch, Manifest, SegmentEntry, first_sequence};
 use super::roll::{Active, NewSegment};
 use super::rows::EncodedRows;
 use super::scan::scan_last;
@@ -167,6 +167,8 @@ struct Work<'a> {
     cold: Option<&'a dyn ColdTier>,
     cold_end: Offset,
     contents: Contents,
+    /// That of the source's manifest.
+    sequence: u64,
     segments: Vec<OldSegment>,
     until: Offset,
     directory: PathBuf,
@@ -195,9 +197,12 @@ impl<'a> Work<'a> {
             .exists(&manifest)
             .map_err(LogError::io("looking for", &manifest))?;
         let held = cold.and_then(ColdTier::log);
+        let mut sequence = 0;
         let contents = match (there, held) {
             (true, held) => {
-                let contents = Manifest::open(storage, &directory, false)?.contents;
+                let manifest = Manifest::open(storage, &directory, false)?;
+                sequence = manifest.sequence;
+                let contents = manifest.contents;
                 if let Some(found) = held.filter(|found| *found != contents.log) {
                     return Err(LogError::ForeignCold {
                         found,
@@ -238,6 +243,7 @@ impl<'a> Work<'a> {
             cold,
             cold_end,
             contents,
+            sequence,
             segments,
             until,
             directory: restore.data.join("log"),
@@ -275,7 +281,8 @@ impl<'a> Work<'a> {
             end: self.until,
             epoch,
         };
-        Manifest::create(&*storage, &self.directory, self.contents)?;
+        let sequence = first_sequence(self.restore.clock.now(), self.sequence);
+        Manifest::create(&*storage, &self.directory, self.contents, sequence)?;
         Ok(restored)
     }
 

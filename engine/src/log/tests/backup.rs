@@ -412,3 +412,31 @@ fn a_backup_of_another_log_and_a_damaged_source_are_refused() {
         Err(LogError::Foreign { .. })
     ));
 }
+
+/// A write that a crash tears may bring up what its place on the disk held before: a slot of the manifest that the log was
+/// restored from, which says more or less the same.
+#[test]
+fn slots_of_the_manifest_it_was_restored_from_do_not_count() {
+    let source = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(source.path())).unwrap();
+    for from in 0..5 {
+        fill(&engine, from * 7, from * 7 + 7);
+        engine.seal().unwrap();
+    }
+    close(engine);
+    let manifest = |data: &Path| data.join("log").join("MANIFEST");
+    let old = fs::read(manifest(source.path())).unwrap();
+    let half = 256 << 10;
+    for slot in [0, half] {
+        let to = tempfile::tempdir().unwrap();
+        restore(source.path(), to.path(), Some(9)).unwrap();
+        let mut torn = fs::read(manifest(to.path())).unwrap();
+        let end = old.len().min(slot + half);
+        torn.resize(torn.len().max(end), 0);
+        torn[slot..end].copy_from_slice(&old[slot..end]);
+        fs::write(manifest(to.path()), torn).unwrap();
+        let engine = Engine::open(config(to.path())).unwrap();
+        assert_eq!(read_all(&engine), expected(9), "slot at {slot}");
+        close(engine);
+    }
+}

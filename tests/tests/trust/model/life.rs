@@ -217,7 +217,7 @@ impl Life {
 
     /// The open log; opened now, if it is not.
     fn place(&mut self) -> &Place {
-        if self.place.is_none() {
+        while self.place.is_none() {
             self.place = Some(self.open());
             self.opened();
         }
@@ -262,7 +262,13 @@ impl Life {
     /// What holds at every opening: the log is one of those it may be.
     fn opened(&mut self) {
         let engine = self.engine();
-        let read = checks::read_all(&engine, 1 << 20).expect("what was opened can be read");
+        let read = checks::read_all(&engine, 1 << 20);
+        if self.door.disk.has_crashed() {
+            // A thread of its own fell behind the opening.
+            drop(engine);
+            return self.look_for_crash();
+        }
+        let read = read.expect("what was opened can be read");
         self.oracle.read(&read.events);
         self.oracle.reopen();
         self.history.opened(&self.door.disk, &self.data, &engine);
@@ -272,7 +278,13 @@ impl Life {
     /// a part of this log.
     fn come_back(&mut self) {
         let engine = self.engine();
-        let read = checks::read_all(&engine, 1 << 20).expect("what is open can be read");
+        let read = match checks::read_all(&engine, 1 << 20) {
+            Ok(read) => read,
+            Err(error) => {
+                assert!(self.door.disk.has_crashed(), "{}", chain(&error));
+                return;
+            }
+        };
         let world = &self.oracle.worlds[0];
         let at = self.follower.seen.len();
         if at > 0 {

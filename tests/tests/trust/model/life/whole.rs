@@ -160,6 +160,8 @@ impl Life {
         self.look_for_failures();
         let later = |taken: &&Taken| taken.place == place && taken.epoch > epoch;
         let later = self.backups.iter().any(|taken| later(&taken));
+        // One that is refused removes nothing.
+        let keep = if taken.is_ok() { keep } else { usize::MAX };
         match taken {
             Ok(report) => {
                 assert!(
