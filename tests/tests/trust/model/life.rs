@@ -3,6 +3,7 @@
 mod calls;
 mod whole;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub(super) struct Life {
     callers: Vec<Caller>,
     follower: Follower,
     backups: Vec<Taken>,
+    /// Places where a backup did not come to its answer, and may be there all the same.
+    unanswered: BTreeSet<u8>,
     history: History,
     /// How many directories were restored into.
     restored: u32,
@@ -108,6 +111,7 @@ impl Life {
             callers: vec![caller("one"), caller("two")],
             follower: Follower::default(),
             backups: Vec::new(),
+            unanswered: BTreeSet::new(),
             history: History::default(),
             restored: 0,
             serial: 0,
