@@ -210,12 +210,20 @@ impl Opening {
         let mut segments = sealed;
         let (active, clock) = match last {
             Last::New => (
-                self.begin(&fold.state, SegmentEnd::default(), Timestamp::MIN, None)?,
+                self.begin(
+                    &fold.state.sources.lasting(),
+                    SegmentEnd::default(),
+                    Timestamp::MIN,
+                    None,
+                )?,
                 Timestamp::MIN,
             ),
             Last::Cold(end) => {
                 let clock = self.last_cold_time(end.offset)?;
-                (self.begin(&fold.state, end, clock, None)?, clock)
+                (
+                    self.begin(&fold.state.sources.lasting(), end, clock, None)?,
+                    clock,
+                )
             }
             Last::Found { file, path, found } => {
                 self.take_over(&mut fold, &mut segments, (file, path, found))?

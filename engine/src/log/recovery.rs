@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use super::Segment;
 use super::fold::Fold;
-use super::frame::{BLOCK_BYTES, FrameKind, Header, Place, Prefix, SCHEMA_VERSION, body_sum};
+use super::frame::{
+    BLOCK_BYTES, Body, FrameKind, Header, Outline, Place, Prefix, SCHEMA_VERSION, body_sum,
+    decode_body,
+};
 use super::manifest::Epoch;
 use super::open::Opening;
 use super::roll::{Active, NewSegment};
 use super::scan::{LastSegment, segment_files};
-use super::segment::{self, FrameScan, SegmentEnd};
-use super::state::State;
+use super::segment::{self, Frame, FrameScan, SEGMENT_HEADER_BYTES, SegmentEnd};
+use super::sources::{SourceState, Sources};
 use crate::error::LogError;
 use crate::storage::{StorageFile, read_exact};
 use crate::threads::Mutex;
@@ -60,9 +63,13 @@ impl Opening {
             return Ok((active, found.append_time));
         }
         let proven = segment(found.proven);
-        if found.proven.offset >= fold.state.next {
+        let lasting = if found.proven.offset >= fold.state.next {
             fold.segment(log, &proven, &*file, true)?;
-        }
+            fold.state.sources.lasting()
+        } else {
+            // The snapshot knows of unproven frames, which come behind the state frame.
+            sources_at_end(log, &proven, &*file)?.lasting()
+        };
         if !nothing_cut {
             self.quarantine_bytes(&*file, &path, found.sound.position, found.torn_end)?;
         }
@@ -77,7 +84,7 @@ impl Opening {
             found,
         };
         let active = self.begin(
-            &fold.state,
+            &lasting,
             found.proven,
             found.append_time,
             Some((unproven, epoch)),
@@ -100,10 +107,10 @@ impl Opening {
         }
     }
 
-    /// Starts a segment behind `predecessor`, with the unproven frames of the one before.
+    /// Starts a segment behind `predecessor`, where sources stood so, with the unproven frames of the one before.
     pub(super) fn begin(
         &mut self,
-        state: &State,
+        lasting: &[SourceState],
         predecessor: SegmentEnd,
         append_time: Timestamp,
         unproven: Option<(Unproven<'_>, Option<Epoch>)>,
@@ -137,7 +144,7 @@ impl Opening {
             append_time,
             fill_block: self.config.pad_groups,
         };
-        let mut active = start.begin(&state.sources.lasting())?;
+        let mut active = start.begin(lasting)?;
         if let Some((unproven, _)) = &unproven {
             unproven.copy_to(contents.log, &mut active, self.config.pad_groups)?;
         }
@@ -219,6 +226,42 @@ impl Opening {
         );
         Ok(())
     }
+}
+
+/// Where producers and partitions stood at a segment's end: as its first frame says, and moved by what follows.
+fn sources_at_end(
+    log: LogId,
+    segment: &Segment,
+    file: &dyn StorageFile,
+) -> Result<Sources, LogError> {
+    let (start, end) = (SEGMENT_HEADER_BYTES as u64, segment.end().1);
+    let mut scan = FrameScan::new(file, &segment.path, (log, segment.number), start, end);
+    let mut sources = Sources::default();
+    while let Some(Frame {
+        header,
+        body,
+        position,
+        ..
+    }) = scan.next()?
+    {
+        let unreadable = |_| LogError::Corrupt {
+            path: segment.path.clone(),
+            position,
+            offset: header.first_offset,
+            reason: "a frame's body cannot be read, though its checksum is right".into(),
+        };
+        let body = if header.count > 0 {
+            Outline::read(&header, segment.epoch, body).map(|outline| Body::Rows(outline.batch))
+        } else {
+            decode_body(&header, segment.epoch, body)
+        };
+        match body.map_err(unreadable)? {
+            Body::State(states) => sources.replace_lasting(states),
+            Body::Rows(batch) => sources.note_lasting(&batch.origins, batch.first_offset),
+            Body::Closing => {}
+        }
+    }
+    Ok(sources)
 }
 
 /// Frames that are sound and not proven to be synced.

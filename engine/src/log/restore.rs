@@ -35,11 +35,10 @@ use super::roll::{Active, NewSegment};
 use super::rows::EncodedRows;
 use super::scan::scan_last;
 use super::segment::{self, SegmentEnd, read_header};
-use super::sources::{SourceState, Sources};
+use super::sources::Sources;
 use crate::clock::Clock;
 use crate::cold::ColdTier;
 use crate::error::LogError;
-use crate::origin::{Origin, Source};
 use crate::storage::{LockGuard, Storage, StorageFile};
 use crate::{LogId, Offset, Timestamp};
 
@@ -345,7 +344,9 @@ impl<'a> Work<'a> {
         let mut next = Offset::ZERO;
         while next < self.cold_end {
             for batch in cold.read(next, READ_BYTES)? {
-                note(&mut reached.sources, &batch.origins, batch.first_offset);
+                reached
+                    .sources
+                    .note_lasting(&batch.origins, batch.first_offset);
                 reached.append_time = batch.append_time;
                 next = batch.end();
             }
@@ -363,7 +364,7 @@ impl<'a> Work<'a> {
         let see = |header: &Header, body: &[u8]| {
             match decode_body(header, epoch, body) {
                 Ok(Body::State(states)) => sources.replace_lasting(states),
-                Ok(Body::Rows(batch)) => note(sources, &batch.origins, batch.first_offset),
+                Ok(Body::Rows(batch)) => sources.note_lasting(&batch.origins, batch.first_offset),
                 Ok(Body::Closing) => {}
                 Err(_) => {
                     return Err(LogError::Corrupt {
@@ -581,15 +582,6 @@ fn new_epoch(last: u32, now: Timestamp) -> u32 {
     let by_time = u32::try_from(seconds).unwrap_or_default();
     let within = u32::try_from(now.micros().rem_euclid(1_000_000)).unwrap_or_default();
     by_time.max(last.saturating_add(1)).saturating_add(within)
-}
-
-/// Notes what moves producers and partitions.
-fn note(sources: &mut Sources, origins: &[Origin], first: Offset) {
-    for origin in origins {
-        if !matches!(origin.source, Source::Call { .. }) {
-            sources.note(SourceState::new(origin, first));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -272,6 +272,15 @@ impl Sources {
         }
     }
 
+    /// Notes what moves producers and partitions.
+    pub(crate) fn note_lasting(&mut self, origins: &[Origin], first: Offset) {
+        for origin in origins {
+            if !matches!(origin.source, Source::Call { .. }) {
+                self.note(SourceState::new(origin, first));
+            }
+        }
+    }
+
     /// The remembered calls, from the oldest on.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &SourceState> {
         self.call_order.iter().filter_map(|key| self.calls.get(key))

@@ -28,12 +28,11 @@ use super::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, Header, Place, SCHEMA_V
 use super::item::{Frame, Item, closing};
 use super::roll::{Active, NewSegment};
 use super::segment::SegmentEnd;
-use super::sources::{SourceState, Sources};
+use super::sources::Sources;
 use super::{Shared, Stopped, lock, snapshot};
 use crate::Offset;
 use crate::batch::LoggedBatch;
 use crate::error::{AppendError, LogError, chain};
-use crate::origin::Source;
 use crate::threads::{self, JoinHandle, mpsc};
 
 /// The writer's own state; it lives on its thread.
@@ -269,11 +268,7 @@ impl Writer {
             .observe_sync(self.shared.clock.monotonic().saturating_sub(started));
         self.changed = true;
         for (item, frame) in group.iter().zip(&frames) {
-            for origin in &frame.origins {
-                if !matches!(origin.source, Source::Call { .. }) {
-                    self.sources.note(SourceState::new(origin, item.first));
-                }
-            }
+            self.sources.note_lasting(&frame.origins, item.first);
         }
         let epoch = self.active.segment.epoch;
         let batches = group.iter().zip(frames).map(|(item, frame)| LoggedBatch {

@@ -196,6 +196,40 @@ fn a_call_that_brought_nothing_keeps_its_place_when_its_segment_has_gone() {
 }
 
 #[test]
+fn a_call_that_was_cut_is_forgotten_though_a_snapshot_from_before_a_recovery_knew_it() {
+    let setup = Setup {
+        window: 1000,
+        padded: false,
+        may_fill: false,
+    };
+    let call = |how, said| Asked {
+        caller: 0,
+        how,
+        said,
+        record: false,
+        must_be_new: false,
+        hurried: false,
+        waits: true,
+    };
+    let mut life = Life::new(setup);
+    life.act(&asked(How::Next, vec![Said::unnamed()]));
+    // The second call begins a segment while it waits to be written.
+    life.act(&Act::Calls(vec![
+        call(How::Plain, vec![Said::bulky(1)]),
+        call(How::Next, vec![Said::bulky(2), Said::bulky(3)]),
+    ]));
+    life.wait_for_snapshot(4);
+    // The recovery starts another one, which the events of that call are copied into.
+    life.act(&Act::Crash(Crash::Kill { seed: 1 }));
+    life.act(&Act::Restore {
+        from: act::From::Itself,
+        until: Some(192),
+    });
+    life.act(&asked(How::Next, Vec::new()));
+    life.end();
+}
+
+#[test]
 fn time_goes_on_from_the_last_event_of_a_log_that_was_cut_within_a_call() {
     let setup = Setup {
         window: 1000,

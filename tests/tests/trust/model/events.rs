@@ -54,6 +54,15 @@ impl Said {
         }
     }
 
+    /// One that fills half a segment.
+    pub(super) fn bulky(content: u8) -> Self {
+        Self {
+            id: None,
+            bulk: 60_000,
+            ..Self::prediction(0, content)
+        }
+    }
+
     pub(super) fn event(self) -> Event {
         let Self { name, content, .. } = self;
         let mut event: Event = match self.what {

@@ -136,6 +136,16 @@ impl Life {
         }
     }
 
+    /// Waits until what admission knows at an offset is in a snapshot.
+    pub(in super::super) fn wait_for_snapshot(&self, offset: u64) {
+        let path = self
+            .data
+            .join(format!("snapshots/admission-{offset:020}.snap"));
+        while !self.door.disk.exists(&path).unwrap() {
+            std::thread::yield_now();
+        }
+    }
+
     /// Lets the files of segments go that the Parquet files hold, as retiring does before it says so in the manifest.
     pub(in super::super) fn lose_retired_files(&mut self) {
         let (cold_end, directory) = (self.engine().cold_end(), self.data.join("log"));
