@@ -24,6 +24,7 @@ mod import;
 mod inspect;
 mod logging;
 mod maintenance;
+mod memory;
 mod output;
 mod place;
 mod produce;
@@ -82,7 +83,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Config(ConfigCommand::Show(args)) => show::show(&loaded, &args)?,
         Command::Verify(args) => return inspect::verify(settings, &args),
         Command::Log(LogCommand::Inspect(args)) => inspect::log(settings, &args)?,
-        Command::Serve(_) => block_on(serve::run(settings))?,
+        Command::Serve(_) => {
+            memory::bound();
+            block_on(serve::run(settings))?;
+        }
         Command::Import(args) => return block_on(import::run(settings, args)),
         Command::Tail(args) => block_on(tail::run(settings, args))?,
         Command::Export(args) => block_on(export::run(settings, args))?,

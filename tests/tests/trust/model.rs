@@ -74,7 +74,7 @@ fn seeds(share: u64) -> Vec<u64> {
     let full = std::env::var_os("MODELOG_TESTS_FULL").is_some();
     let count = match (full, cfg!(debug_assertions)) {
         (true, _) => 4000,
-        (false, false) => 30,
+        (false, false) => 100,
         (false, true) => 20,
     };
     (1..=count * 2).filter(|seed| seed % 2 == share).collect()
