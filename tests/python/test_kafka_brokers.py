@@ -8,7 +8,7 @@ import pytest
 
 from conftest import caught_up
 from kafka_broker import Broker, pair
-from kafka_reader import QUICK, Reader, assert_exactly_once, by_partition, logged
+from kafka_reader import QUICK, Reader, assert_exactly_once
 from kafka_support import Kafka, Load, Numbered, wait_for
 
 
@@ -184,15 +184,16 @@ def test_a_partition_that_nobody_leads(tmp_path, two: Kafka, topic):
     """It has more and gives nothing: that is said, and the other one goes on."""
     _, second = two.brokers
     produced = Numbered(two, two.topic(topic, partitions=2, nodes=[1, 2]), 2)
-    produced.send(100_000)
+    count = 300_000
+    produced.send(count)
     reader = Reader(tmp_path / "data", two, topic, buffer_bytes="1MiB", stall_time="3s").start()
-    reader.wait("some of both", lambda: len(by_partition(logged(reader, topic))) == 2)
-    # Stopped in the midst of it, so that it still has to fetch when it goes on.
+    # Stopped in the midst of it, so that it still has to fetch when it goes on: what is looked at must not take long.
+    reader.wait("some of both", lambda: reader.metric("modelog_kafka_messages_total", group=topic) > 10_000)
     reader.process.send_signal(signal.SIGSTOP)
     second.kill()
     wait_for("no leader", lambda: two.leaders(topic).keys() == {0})
     reader.process.send_signal(signal.SIGCONT)
-    reader.wait("the other one", lambda: reader.partition(0).get("position") == 100_000)
+    reader.wait("the other one", lambda: reader.partition(0).get("position") == count)
     reader.wait("a stall", lambda: reader.partition(1).get("state") in ("stalled", "waiting"))
     reader.wait("the reason", lambda: reader.partition(1)["reason"] or reader.source()["reason"])
     assert reader.degraded()
