@@ -113,8 +113,8 @@ fn a_log_is_a_vec_whatever_else_happens_to_it() {
 }
 
 /// A call of the first caller, in which it says these.
-fn asked(how: How, said: Vec<Said>) -> Act {
-    Act::Calls(vec![Asked {
+fn call(how: How, said: Vec<Said>) -> Asked {
+    Asked {
         caller: 0,
         how,
         said,
@@ -122,17 +122,22 @@ fn asked(how: How, said: Vec<Said>) -> Act {
         must_be_new: false,
         hurried: false,
         waits: true,
-    }])
+    }
 }
+
+fn asked(how: How, said: Vec<Said>) -> Act {
+    Act::Calls(vec![call(how, said)])
+}
+
+const SETUP: Setup = Setup {
+    window: 1000,
+    padded: false,
+    may_fill: false,
+};
 
 #[test]
 fn a_call_that_brought_nothing_is_remembered_beside_parquet_files() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: false,
-    };
-    let mut life = Life::new(setup);
+    let mut life = Life::new(SETUP);
     let retire = Act::Retire { in_time: true };
     for act in [
         asked(How::Plain, vec![Said::prediction(1, 1)]),
@@ -155,25 +160,14 @@ fn a_call_that_brought_nothing_is_remembered_beside_parquet_files() {
 
 #[test]
 fn a_call_that_brought_nothing_keeps_its_place_when_its_segment_has_gone() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: true,
-    };
-    let mut life = Life::new(setup);
-    let call = |how, said, waits| Asked {
-        caller: 0,
-        how,
-        said,
-        record: false,
-        must_be_new: false,
-        hurried: false,
-        waits,
-    };
+    let mut life = Life::new(SETUP);
     for act in [
         Act::Calls(vec![
-            call(How::Plain, vec![Said::unnamed()], false),
-            call(How::Next, Vec::new(), true),
+            Asked {
+                waits: false,
+                ..call(How::Plain, vec![Said::unnamed()])
+            },
+            call(How::Next, Vec::new()),
         ]),
         Act::Plan(Plan {
             who: Who::Caller,
@@ -186,7 +180,7 @@ fn a_call_that_brought_nothing_keeps_its_place_when_its_segment_has_gone() {
         Act::Crash(Crash::LoseAll),
         Act::Calls(vec![Asked {
             caller: 1,
-            ..call(How::Plain, Vec::new(), true)
+            ..call(How::Plain, Vec::new())
         }]),
         asked(How::Again(0), Vec::new()),
     ] {
@@ -197,21 +191,7 @@ fn a_call_that_brought_nothing_keeps_its_place_when_its_segment_has_gone() {
 
 #[test]
 fn a_call_that_was_cut_is_forgotten_though_a_snapshot_from_before_a_recovery_knew_it() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: false,
-    };
-    let call = |how, said| Asked {
-        caller: 0,
-        how,
-        said,
-        record: false,
-        must_be_new: false,
-        hurried: false,
-        waits: true,
-    };
-    let mut life = Life::new(setup);
+    let mut life = Life::new(SETUP);
     life.act(&asked(How::Next, vec![Said::unnamed()]));
     // The second call begins a segment while it waits to be written.
     life.act(&Act::Calls(vec![
@@ -231,12 +211,7 @@ fn a_call_that_was_cut_is_forgotten_though_a_snapshot_from_before_a_recovery_kne
 
 #[test]
 fn time_goes_on_from_the_last_event_of_a_log_that_was_cut_within_a_call() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: false,
-    };
-    let mut life = Life::new(setup);
+    let mut life = Life::new(SETUP);
     for act in [
         asked(How::Plain, vec![Said::unnamed()]),
         asked(How::Plain, vec![Said::unnamed(); 3]),
@@ -256,13 +231,8 @@ fn time_goes_on_from_the_last_event_of_a_log_that_was_cut_within_a_call() {
 
 #[test]
 fn a_log_is_restored_up_to_the_middle_of_a_segment_that_has_gone() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: false,
-    };
     for in_manifest in [true, false] {
-        let mut life = Life::new(setup);
+        let mut life = Life::new(SETUP);
         for act in [
             asked(How::Plain, vec![Said::unnamed(); 4]),
             asked(How::Plain, vec![Said::unnamed(); 4]),
@@ -288,20 +258,7 @@ fn a_log_is_restored_up_to_the_middle_of_a_segment_that_has_gone() {
 
 #[test]
 fn a_call_is_not_refused_for_what_never_came_to_be() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: false,
-    };
-    let asked = |content| Asked {
-        caller: 0,
-        how: How::Plain,
-        said: vec![Said::prediction(1, content)],
-        record: false,
-        must_be_new: false,
-        hurried: false,
-        waits: true,
-    };
+    let asked = |content| call(How::Plain, vec![Said::prediction(1, content)]);
     // The second call contradicts the first, which is lost.
     for after in 0..2 {
         for trouble in [
@@ -309,7 +266,7 @@ fn a_call_is_not_refused_for_what_never_came_to_be() {
             Trouble::Fault(Fault::Io),
             Trouble::Fault(Fault::LosingSync),
         ] {
-            let mut life = Life::new(setup);
+            let mut life = Life::new(SETUP);
             let who = Who::Writer;
             life.act(&Act::Plan(Plan {
                 who,
@@ -326,20 +283,7 @@ fn a_call_is_not_refused_for_what_never_came_to_be() {
 
 #[test]
 fn calls_that_bring_nothing_are_not_answered_for_what_never_came_to_be() {
-    let setup = Setup {
-        window: 1000,
-        padded: false,
-        may_fill: false,
-    };
-    let call = |how| Asked {
-        caller: 0,
-        how,
-        said: Vec::new(),
-        record: false,
-        must_be_new: false,
-        hurried: false,
-        waits: true,
-    };
+    let call = |how| call(how, Vec::new());
     // The second call repeats the first, or is of an epoch that the first one ended; the first is lost.
     for calls in [
         [call(How::Next), call(How::Next)],
@@ -350,7 +294,7 @@ fn calls_that_bring_nothing_are_not_answered_for_what_never_came_to_be() {
             Trouble::Fault(Fault::Io),
             Trouble::Fault(Fault::LosingSync),
         ] {
-            let mut life = Life::new(setup);
+            let mut life = Life::new(SETUP);
             life.act(&Act::Calls(vec![call(How::Next)]));
             life.act(&Act::Plan(Plan {
                 who: Who::Writer,
