@@ -255,11 +255,7 @@ fn sources_at_end(
         } else {
             decode_body(&header, segment.epoch, body)
         };
-        match body.map_err(unreadable)? {
-            Body::State(states) => sources.replace_lasting(states),
-            Body::Rows(batch) => sources.note_lasting(&batch.origins, batch.first_offset),
-            Body::Closing => {}
-        }
+        sources.follow(body.map_err(unreadable)?);
     }
     Ok(sources)
 }

@@ -363,9 +363,7 @@ impl<'a> Work<'a> {
         let sources = &mut reached.sources;
         let see = |header: &Header, body: &[u8]| {
             match decode_body(header, epoch, body) {
-                Ok(Body::State(states)) => sources.replace_lasting(states),
-                Ok(Body::Rows(batch)) => sources.note_lasting(&batch.origins, batch.first_offset),
-                Ok(Body::Closing) => {}
+                Ok(body) => sources.follow(body),
                 Err(_) => {
                     return Err(LogError::Corrupt {
                         path: from.path.clone(),

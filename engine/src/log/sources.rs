@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::frame::Body;
 use crate::Offset;
 use crate::error::AppendError;
 use crate::origin::{Origin, Position, Source};
@@ -269,6 +270,15 @@ impl Sources {
         self.partitions.clear();
         for state in states {
             self.note(state);
+        }
+    }
+
+    /// Takes in what a frame says of producers and partitions, or how it moves them.
+    pub(crate) fn follow(&mut self, body: Body) {
+        match body {
+            Body::State(states) => self.replace_lasting(states),
+            Body::Rows(batch) => self.note_lasting(&batch.origins, batch.first_offset),
+            Body::Closing => {}
         }
     }
 

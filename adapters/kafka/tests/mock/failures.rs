@@ -38,9 +38,7 @@ fn whoever_sees_an_event_sees_that_it_is_read() {
     let engine = Engine::open(directory.path().join("data")).unwrap();
     cluster.produce(0..FEW);
     let source = start(&engine, cluster.config());
-    while engine.tail() == Offset(0) {
-        std::thread::yield_now();
-    }
+    wait("the first event", || engine.tail() > Offset(0));
     let status = source.status();
     assert_eq!(status.state, SourceState::Running, "{status:#?}");
     assert_eq!(status.partitions.len(), PARTITIONS as usize, "{status:#?}");

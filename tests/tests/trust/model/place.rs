@@ -22,7 +22,7 @@ use super::door::Door;
 pub(super) const KEEP: Duration = Duration::from_secs(6 * 3600);
 
 /// What takes longer hangs.
-const HANG: Duration = Duration::from_secs(120);
+pub(super) const HANG: Duration = Duration::from_secs(120);
 
 /// A clock that stands where it is put.
 #[derive(Debug)]

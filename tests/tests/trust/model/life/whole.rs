@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use modelog_engine::backup::generations;
 use modelog_engine::{LogError, Offset, Storage as _, chain};
@@ -10,8 +11,11 @@ use super::super::act::From;
 use super::super::checks;
 use super::super::door::Door;
 use super::super::oracle::Allowed;
-use super::super::place::{KEEP, Place, restore};
+use super::super::place::{HANG, KEEP, Place, restore};
 use super::{Life, Taken};
+
+/// What is waited for at a time.
+const STEP: Duration = Duration::from_millis(1);
 
 fn backups(place: u8) -> PathBuf {
     format!("/var/backups/{place}").into()
@@ -141,8 +145,10 @@ impl Life {
         let path = self
             .data
             .join(format!("snapshots/admission-{offset:020}.snap"));
+        let mut left = HANG;
         while !self.door.disk.exists(&path).unwrap() {
-            std::thread::yield_now();
+            left = left.checked_sub(STEP).expect("there is no snapshot");
+            std::thread::sleep(STEP);
         }
     }
 
@@ -207,18 +213,20 @@ impl Life {
         }
     }
 
-    fn check_backups(&self, place: u8, keep: usize) {
+    fn check_backups(&mut self, place: u8, keep: usize) {
         let found = generations(&self.door.disk, &backups(place)).unwrap();
         let mut paths: Vec<_> = found.iter().map(|found| &found.path).collect();
         let of_place = self.backups.iter().filter(|taken| taken.place == place);
         let mut known: Vec<_> = of_place.map(|taken| &taken.path).collect();
         paths.sort();
         known.sort();
-        if self.unanswered.contains(&place) {
+        assert!(paths.len() <= keep, "{keep} are to be kept: {paths:?}");
+        if paths == known {
+            self.unanswered.remove(&place);
+        } else if self.unanswered.contains(&place) {
             paths.retain(|path| known.contains(path));
         }
         assert_eq!(paths, known, "the backups there are");
-        assert!(paths.len() <= keep, "{keep} are to be kept: {paths:?}");
     }
 
     pub(super) fn restore(&mut self, from: From, until: Option<u8>) {
