@@ -53,6 +53,23 @@ pub(crate) fn full() -> bool {
     std::env::var_os("MODELOG_TESTS_FULL").is_some()
 }
 
+/// What of these I/Os `MODELOG_TESTS_PART` asks for: `2/5` is each fifth of them from the second on. A long version that takes
+/// hours can be run in parts, and in several processes at once.
+///
+/// # Panics
+///
+/// If it says anything else than a part of a whole.
+pub(crate) fn part(points: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
+    let (part, of) = std::env::var("MODELOG_TESTS_PART").map_or((1, 1), |asked| {
+        asked
+            .split_once('/')
+            .and_then(|(part, of)| Some((part.parse::<usize>().ok()?, of.parse().ok()?)))
+            .filter(|(part, of)| (1..=*of).contains(part))
+            .unwrap_or_else(|| panic!("MODELOG_TESTS_PART is {asked}, and not like 2/5"))
+    });
+    points.skip(part - 1).step_by(of)
+}
+
 /// Where to crash: everywhere in an optimised build, at every so many I/Os otherwise.
 pub(crate) fn crash_points(history: &History) -> impl Iterator<Item = u64> {
     let step = if cfg!(debug_assertions) && !full() {
@@ -60,7 +77,7 @@ pub(crate) fn crash_points(history: &History) -> impl Iterator<Item = u64> {
     } else {
         1
     };
-    history.crash_points().step_by(step)
+    part(history.crash_points().step_by(step))
 }
 
 /// Says which crash it was if the test fails while this lives.

@@ -37,7 +37,7 @@ pub(crate) mod world;
 
 use modelog_engine::sim::{Crash, Fault, History, Io, SimStorage};
 
-use crate::support::{disk, full};
+use crate::support::{disk, full, part};
 use rules::{check, go_on, never_overwritten};
 use script::Expected;
 use world::{Reach, Timeline, World, live};
@@ -141,7 +141,7 @@ fn crash_points(history: &History) -> Vec<u64> {
     } else {
         1
     };
-    points.step_by(step).collect()
+    part(points.step_by(step)).collect()
 }
 
 /// The ways to crash that are tried at an I/O: all in the long version, else one that is drawn.

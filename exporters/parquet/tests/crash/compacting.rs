@@ -10,7 +10,7 @@ use modelog_parquet::verify::verify;
 
 use crate::glob;
 use crate::place::{Place, parquet};
-use crate::support::{Expected, Replayable, append, calls, data, disk, full, read_all};
+use crate::support::{Expected, Replayable, append, calls, data, disk, full, part, read_all};
 
 /// When calls were submitted and acknowledged, by number of I/O.
 #[derive(Debug, Default)]
@@ -154,7 +154,7 @@ fn crashes(k: u64) -> Vec<Crash> {
 fn a_crash_at_any_io_shows_every_event_once_and_loses_none() {
     let (history, timeline, expected) = recorded();
     let mut replay = history.replay();
-    for k in crash_points(&history, 3) {
+    for k in part(crash_points(&history, 3)) {
         replay.go_to(k);
         let (least, most) = timeline.at(k);
         for (turn, crash) in crashes(k).into_iter().enumerate() {
@@ -189,7 +189,7 @@ fn who_reads_the_files_meanwhile_sees_whole_ones_and_no_event_twice() {
 fn a_crash_while_what_a_crash_left_is_gone_on_with_is_no_worse() {
     let (history, timeline, expected) = recorded();
     let mut replay = history.replay();
-    for k in crash_points(&history, 9) {
+    for k in part(crash_points(&history, 9)) {
         replay.go_to(k);
         let (least, most) = timeline.at(k);
         for first in [Crash::Kill { seed: k }, Crash::power_loss(k)] {
@@ -253,7 +253,7 @@ fn live_with_a_failure(disk: &SimStorage, expected: &Expected) -> (usize, usize)
 #[test]
 fn a_failure_of_any_io_loses_nothing_and_shows_nothing_twice() {
     let (history, _, expected) = recorded();
-    for k in crash_points(&history, 4) {
+    for k in part(crash_points(&history, 4)) {
         let all = [Fault::LosingSync, Fault::Io, Fault::ShortWrite, Fault::Full];
         for fault in if full() {
             &all[..]

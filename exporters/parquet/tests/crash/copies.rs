@@ -14,7 +14,9 @@ use modelog_parquet::manifest::Manifest;
 
 use crate::glob;
 use crate::place::Place;
-use crate::support::{Expected, HandClock, Replayable, append, calls, data, disk, full, read_all};
+use crate::support::{
+    Expected, HandClock, Replayable, append, calls, data, disk, full, part, read_all,
+};
 
 fn backups() -> PathBuf {
     "/var/backups/modelog".into()
@@ -32,9 +34,7 @@ fn crash_points(history: &modelog_engine::sim::History) -> Vec<u64> {
         (false, true) => 5,
     };
     let (first, last) = history.crash_points().into_inner();
-    (first..=last)
-        .filter(|k| (k - first) % step == 0 || last - k < 8)
-        .collect()
+    part((first..=last).filter(|k| (k - first) % step == 0 || last - k < 8)).collect()
 }
 
 /// The ways to crash that are tried in a turn: one after the other, or all.
