@@ -28,6 +28,7 @@ pub async fn serve_ingest_alone(data: &Path) -> Result<()> {
     let services = Services {
         engine,
         reads: Arc::new(store.reads()),
+        history: None,
         metrics: Arc::new(String::new),
         sources: Arc::new(Vec::new),
         maintenance: Arc::new(Nobody),

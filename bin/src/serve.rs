@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use modelog_engine::chain;
+use modelog_engine::live::LiveView;
+use modelog_engine::read::ReadStore;
 use modelog_http::{HttpConfig, HttpError, Server, Services};
 use modelog_prometheus::Exporter;
 use modelog_sql::SqlStore;
@@ -131,14 +133,18 @@ impl Served {
     ) -> Result<Self> {
         let Opened { engine, parquet } = opened;
         let exporter = Exporter::install(settings.prometheus.clone())?;
-        let reads = match settings.read_from {
-            ReadFrom::Sql => Arc::new(store.reads()),
+        let sql: Arc<dyn ReadStore> = Arc::new(store.reads());
+        let live = (settings.read_from == ReadFrom::Memory).then(|| LiveView::new(settings.memory));
+        let (reads, history) = match &live {
+            Some(live) => (Arc::new(live.reads()) as _, Some(sql)),
+            None => (sql, None),
         };
         exporter.follow(engine);
         let scraped = engine.clone();
         let services = Services {
             engine: engine.clone(),
             reads,
+            history,
             metrics: Arc::new(move || exporter.render(&scraped)),
             maintenance: Arc::clone(keeper) as _,
             sources: {
@@ -154,6 +160,9 @@ impl Served {
         };
         let server = Server::bind(http, services).await?;
         engine.project(Box::new(store.projection()));
+        if let Some(live) = live {
+            engine.project(Box::new(live.projection()));
+        }
         compact::start(engine, parquet);
         sources.start(settings, engine)?;
         let address = server.local_addr();

@@ -11,6 +11,7 @@ mod config;
 mod engine;
 mod error;
 pub mod event;
+pub mod live;
 mod log;
 pub mod metrics;
 pub mod names;

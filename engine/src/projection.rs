@@ -21,10 +21,10 @@ use crate::statistician::SharedStatistics;
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// Every name the batches mention has its number here.
-    pub names: &'a Names,
+    pub names: &'a Arc<Names>,
     /// The engine's fold; it has reached at least the end of the batches. It goes on while nobody looks, so what is
     /// published together must come from one look.
-    pub statistics: &'a SharedStatistics,
+    pub statistics: &'a Arc<SharedStatistics>,
 }
 
 /// Why a projection did not go on.

@@ -30,6 +30,7 @@ pub(crate) enum Code {
     PositionLost,
     NotRebuildable,
     Busy,
+    NotKept,
     TooLarge,
     UnsupportedMediaType,
     UnsupportedEncoding,
@@ -238,6 +239,12 @@ pub const CATALOGUE: &[Entry] = &[
         "Wait until it is done, then ask again.",
     ),
     entry(
+        "not_kept",
+        410,
+        "The store that answers keeps what is new only, and no other is there",
+        "Ask for less, or for what is newer; or let a store with all of history answer.",
+    ),
+    entry(
         "too_large",
         413,
         "The body is larger than allowed, as sent or decompressed",
@@ -432,6 +439,7 @@ mod tests {
         Code::PositionLost,
         Code::NotRebuildable,
         Code::Busy,
+        Code::NotKept,
         Code::TooLarge,
         Code::UnsupportedMediaType,
         Code::UnsupportedEncoding,

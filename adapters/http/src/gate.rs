@@ -173,6 +173,7 @@ mod tests {
         let services = Services {
             engine: Engine::open(directory).unwrap(),
             reads: Arc::new(store.unwrap().reads()),
+            history: None,
             metrics: Arc::new(String::new),
             sources: Arc::new(Vec::new),
             maintenance: Arc::new(Idle),

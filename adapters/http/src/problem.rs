@@ -233,6 +233,8 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Cursor => Self::new(Code::BadCursor, error.to_string()),
+            ReadError::NotKept { .. } => Self::new(Code::NotKept, error.to_string()),
+            ReadError::NotYet(not_yet) => not_yet.into(),
             ReadError::Unavailable { .. } => {
                 tracing::warn!(reason = %chain(&error), "a read failed");
                 Self::new(Code::StoreUnavailable, error.to_string())

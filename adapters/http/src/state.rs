@@ -23,6 +23,8 @@ pub struct Services {
     pub engine: Engine,
     /// The store that answers reads.
     pub reads: Arc<dyn ReadStore>,
+    /// The store that answers what that one no longer keeps, and while it is behind.
+    pub history: Option<Arc<dyn ReadStore>>,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Where events come from without being sent.
@@ -111,10 +113,6 @@ impl AppState {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.services.engine
-    }
-
-    pub(crate) fn reads(&self) -> &dyn ReadStore {
-        &*self.services.reads
     }
 
     /// Waits until the server is shutting down: the end of every stream that has none of its own.

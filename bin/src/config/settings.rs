@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use modelog_engine::live::LiveConfig;
 use modelog_engine::{LogConfig, LogError};
 use modelog_http::{HttpConfig, HttpError};
 use modelog_kafka::{Format, KafkaConfig, KafkaError, OnGap};
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
     pub(crate) kafka: Vec<KafkaConfig>,
+    pub(crate) memory: LiveConfig,
     pub(crate) sql: SqlConfig,
     pub(crate) parquet: ParquetConfig,
     pub(crate) backup: BackupConfig,
@@ -35,13 +37,15 @@ pub(crate) struct Settings {
 /// The store that answers reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReadFrom {
+    /// What is new from memory, everything else from SQL.
+    Memory,
     #[default]
     Sql,
 }
 
 impl Word for ReadFrom {
-    const EXPECTED: &'static str = "\"sql\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("sql", Self::Sql)];
+    const EXPECTED: &'static str = "\"memory\" or \"sql\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("sql", Self::Sql)];
 }
 
 /// Which backups are made while serving.
@@ -102,6 +106,7 @@ impl Default for Settings {
             log: LogConfig::default(),
             http: HttpConfig::default(),
             kafka: Vec::new(),
+            memory: LiveConfig::default(),
             sql: SqlConfig::default(),
             parquet: ParquetConfig::default(),
             backup: BackupConfig::default(),
@@ -119,6 +124,7 @@ impl Settings {
         fields.section("log", |fields| log(fields, &mut self.log));
         fields.section("http", |fields| http(fields, &mut self.http));
         fields.sections("kafka", &mut self.kafka, kafka);
+        fields.section("memory", |fields| memory(fields, &mut self.memory));
         fields.section("sql", |fields| sql(fields, &mut self.sql));
         fields.section("parquet", |fields| parquet(fields, &mut self.parquet));
         fields.section("backup", |fields| backup(fields, &mut self.backup));
@@ -312,6 +318,24 @@ fn spelled(path: &Path) -> PathBuf {
         }
     }
     spelled
+}
+
+/// With less, the live view hardly holds anything.
+const LIVE_BYTES_MIN: usize = 1 << 20;
+
+fn memory(fields: &mut Fields<'_>, memory: &mut LiveConfig) {
+    fields.count("predictions_window", &mut memory.predictions_window);
+    fields.count("metrics_window", &mut memory.metrics_window);
+    fields.size("bytes_max", &mut memory.bytes_max);
+    if memory.predictions_window == 0 {
+        fields.refuse("memory.predictions_window", "must be at least 1");
+    }
+    if memory.metrics_window == 0 {
+        fields.refuse("memory.metrics_window", "must be at least 1");
+    }
+    if memory.bytes_max < LIVE_BYTES_MIN {
+        fields.refuse("memory.bytes_max", "must be at least 1MiB");
+    }
 }
 
 /// Each of them is a connection and a thread.

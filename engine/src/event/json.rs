@@ -1,7 +1,9 @@
 //! JSON text that is known to be valid, kept byte for byte.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -33,6 +35,22 @@ impl Json {
     /// What serde says when the value has no JSON form, such as a map whose keys are not strings.
     pub fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
         serde_json::to_string(value).map(|text| Self(text.into()))
+    }
+
+    /// An object of these members: keys, and the texts of their values, which are valid JSON. None if there are no members.
+    pub fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let mut text = String::new();
+        for (key, value) in members {
+            text.push(if text.is_empty() { '{' } else { ',' });
+            text.push_str(&serde_json::to_string(key).expect("a string has a JSON form"));
+            text.push(':');
+            text.push_str(value);
+        }
+        if text.is_empty() {
+            return None;
+        }
+        text.push('}');
+        Some(Self(text.into()))
     }
 
     /// The text.
@@ -112,9 +130,70 @@ fn surrogate(bytes: &[u8], at: usize) -> Option<u16> {
     (0xd800..=0xdfff).contains(&unit).then_some(unit)
 }
 
+/// The members of an object, in order, with the texts of their values as they were written; a key may come twice. None if
+/// the text is not an object.
+#[must_use]
+pub fn members(object: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let Members(members) = serde_json::from_str(object).ok()?;
+    let members = members.into_iter();
+    Some(
+        members
+            .map(|(Key(key), value)| (key, value.get()))
+            .collect(),
+    )
+}
+
+struct Members<'a>(Vec<(Key<'a>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_keep_order_and_text() {
+        let json = r#"{"b": 1.0, "a\n":{"x" : 9007199254740993},"b":null}"#;
+        let found = members(json).unwrap();
+        let expected = [
+            ("b", "1.0"),
+            ("a\n", r#"{"x" : 9007199254740993}"#),
+            ("b", "null"),
+        ];
+        let found: Vec<_> = found.iter().map(|(key, value)| (&**key, *value)).collect();
+        assert_eq!(found, expected);
+        let again = Json::object(found).unwrap();
+        assert_eq!(
+            again.as_str(),
+            r#"{"b":1.0,"a\n":{"x" : 9007199254740993},"b":null}"#
+        );
+        assert_eq!(Json::object([]), None);
+        assert!(members("[]").is_none());
+    }
 
     #[test]
     fn text_is_kept_and_surrogates_need_partners() {

@@ -9,20 +9,25 @@
 //! R2. JSON fields come back byte for byte, numbers that are not finite as such.
 //! R3. Deleted entities are left out of lists and not found by name, until restored.
 //! R4. A limit is obeyed, never exceeded; at most [`PAGE_MAX`].
+//! R5. A store that keeps a part of history only says so ([`ReadError::NotKept`]) where it cannot know the answer. It never
+//!     answers with less than a store that keeps everything would.
 
+pub mod cursor;
 mod downsample;
+mod layered;
 mod views;
 
 use async_trait::async_trait;
 
 pub use downsample::Downsampler;
+pub use layered::{FallBack, Layered};
 pub use views::{
     Alias, Artifact, Dataset, Experiment, Feedback, MetricPoint, Model, ModelVersion, Prediction,
     Run, Series, SeriesSummary, StatsTotals, UsedDataset, VersionStats,
 };
 
 use crate::names::EntityId;
-use crate::{Offset, Timestamp};
+use crate::{NotYet, Offset, Timestamp};
 
 /// Items of a page unless the caller says otherwise.
 pub const PAGE_DEFAULT: u32 = 100;
@@ -104,6 +109,12 @@ pub enum ReadError {
     /// The cursor is not one of ours.
     #[error("the cursor is not one that this list gave out")]
     Cursor,
+    /// The answer needs more of history than the store keeps; one that keeps all of it has the answer.
+    #[error("the {store} store no longer keeps what this asks for")]
+    NotKept { store: &'static str },
+    /// The store that has the answer does not follow the log closely enough.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
     /// The store cannot be reached or failed; trying again may help.
     #[error("the {store} store cannot answer")]
     Unavailable {

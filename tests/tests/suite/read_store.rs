@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use modelog_sql::{SqlConfig, SqlStore};
+use modelog_engine::Checkpoint;
+use modelog_engine::batch::LoggedBatch;
+use modelog_engine::live::{LiveConfig, LiveProjection, LiveView};
+use modelog_engine::projection::{Projection, ProjectionError, View};
+use modelog_engine::read::Layered;
+use modelog_sql::{SqlConfig, SqlProjection, SqlStore};
 use modelog_tests::read_store::{Factory, Subject, contract, random_histories};
 use modelog_tests::read_store_oracle::OracleFactory;
 
@@ -41,4 +46,111 @@ async fn sqlite_keeps_the_contract() {
 #[test]
 fn sqlite_answers_what_a_plain_fold_answers() {
     random_histories(Arc::new(SqliteFactory), 64);
+}
+
+/// Live views with room for everything.
+struct LiveFactory;
+
+#[async_trait]
+impl Factory for LiveFactory {
+    async fn subject(&self) -> Subject {
+        let view = LiveView::new(LiveConfig::default());
+        Subject {
+            projection: Box::new(view.projection()),
+            reads: Arc::new(view.reads()),
+            guard: Box::new(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_view_keeps_the_contract() {
+    contract(Arc::new(LiveFactory)).await;
+}
+
+#[test]
+fn the_live_view_answers_what_a_plain_fold_answers() {
+    random_histories(Arc::new(LiveFactory), 256);
+}
+
+/// A live view that keeps next to nothing, before a database that keeps everything.
+struct LayeredFactory(LiveConfig);
+
+/// Two projections as one.
+struct Both {
+    live: LiveProjection,
+    sql: SqlProjection,
+}
+
+#[async_trait]
+impl Projection for Both {
+    fn name(&self) -> &str {
+        self.live.name()
+    }
+
+    fn fold_version(&self) -> u32 {
+        self.live.fold_version()
+    }
+
+    async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError> {
+        self.live.open().await?;
+        self.sql.open().await
+    }
+
+    async fn apply(
+        &mut self,
+        batches: &[Arc<LoggedBatch>],
+        view: View<'_>,
+        to: Checkpoint,
+    ) -> Result<(), ProjectionError> {
+        self.live.apply(batches, view, to).await?;
+        self.sql.apply(batches, view, to).await
+    }
+
+    async fn clear(&mut self) -> Result<(), ProjectionError> {
+        self.live.clear().await?;
+        self.sql.clear().await
+    }
+}
+
+#[async_trait]
+impl Factory for LayeredFactory {
+    async fn subject(&self) -> Subject {
+        let Subject { reads, guard, .. } = SqliteFactory.subject().await;
+        let (_, store) = guard
+            .downcast_ref::<(tempfile::TempDir, SqlStore)>()
+            .unwrap();
+        let view = LiveView::new(self.0);
+        let projection = Both {
+            live: view.projection(),
+            sql: store.projection(),
+        };
+        Subject {
+            projection: Box::new(projection),
+            reads: Arc::new(Layered::new(Arc::new(view.reads()), reads, ())),
+            guard,
+        }
+    }
+}
+
+/// What has left the live view is never missing from an answer: it says so, and the database answers.
+#[test]
+fn a_live_view_that_keeps_little_says_so_rather_than_answer_with_less() {
+    let keeps_one_of_each = LiveConfig {
+        predictions_window: 1,
+        metrics_window: 1,
+        ..LiveConfig::default()
+    };
+    let keeps_few_bytes = LiveConfig {
+        bytes_max: 4 << 10,
+        ..LiveConfig::default()
+    };
+    let keeps_little = LiveConfig {
+        predictions_window: 2,
+        metrics_window: 3,
+        bytes_max: 12 << 10,
+    };
+    for config in [keeps_one_of_each, keeps_few_bytes, keeps_little] {
+        random_histories(Arc::new(LayeredFactory(config)), 64);
+    }
 }

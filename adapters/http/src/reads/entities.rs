@@ -45,12 +45,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         NotAcceptable,
     )
 )]
-async fn models(
-    State(state): State<AppState>,
-    form: Form,
-    Reading(many): Reading<Many>,
-) -> Result<Response, Problem> {
-    form.list(state.reads().models(many.page()).await?).await
+async fn models(form: Form, Reading(many, reads): Reading<Many>) -> Result<Response, Problem> {
+    form.list(reads.models(many.page()).await?).await
 }
 
 /// A model, with its aliases.
@@ -62,12 +58,11 @@ async fn models(
     responses((status = 200, body = Model), Problems, Missing)
 )]
 async fn model(
-    State(state): State<AppState>,
     Path(place): Path<ModelPlace>,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let key = one.by.key(place.model)?;
-    let found = state.reads().model(&key).await?;
+    let found = reads.model(&key).await?;
     json(&found.ok_or_else(|| no("model", &key))?)
 }
 
@@ -87,13 +82,12 @@ async fn model(
     )
 )]
 async fn versions(
-    State(state): State<AppState>,
     Path(place): Path<ModelPlace>,
     form: Form,
-    Reading(many): Reading<ManyOf>,
+    Reading(many, reads): Reading<ManyOf>,
 ) -> Result<Response, Problem> {
     let key = many.by.key(place.model)?;
-    let page = state.reads().versions(&key, many.page()).await?;
+    let page = reads.versions(&key, many.page()).await?;
     form.list(page.ok_or_else(|| no("model", &key))?).await
 }
 
@@ -108,10 +102,10 @@ async fn versions(
 async fn model_version(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let key = place.key(&state, one.by)?;
-    let found = state.reads().version(&key).await?;
+    let found = reads.version(&key).await?;
     json(&found.ok_or_else(|| no_version(&key))?)
 }
 
@@ -130,12 +124,8 @@ async fn model_version(
         NotAcceptable,
     )
 )]
-async fn datasets(
-    State(state): State<AppState>,
-    form: Form,
-    Reading(many): Reading<Many>,
-) -> Result<Response, Problem> {
-    form.list(state.reads().datasets(many.page()).await?).await
+async fn datasets(form: Form, Reading(many, reads): Reading<Many>) -> Result<Response, Problem> {
+    form.list(reads.datasets(many.page()).await?).await
 }
 
 /// A dataset.
@@ -147,12 +137,11 @@ async fn datasets(
     responses((status = 200, body = Dataset), Problems, Missing)
 )]
 async fn dataset(
-    State(state): State<AppState>,
     Path(place): Path<DatasetPlace>,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let key = one.by.key(place.dataset)?;
-    let found = state.reads().dataset(&key).await?;
+    let found = reads.dataset(&key).await?;
     json(&found.ok_or_else(|| no("dataset", &key))?)
 }
 
@@ -171,13 +160,8 @@ async fn dataset(
         NotAcceptable,
     )
 )]
-async fn experiments(
-    State(state): State<AppState>,
-    form: Form,
-    Reading(many): Reading<Many>,
-) -> Result<Response, Problem> {
-    form.list(state.reads().experiments(many.page()).await?)
-        .await
+async fn experiments(form: Form, Reading(many, reads): Reading<Many>) -> Result<Response, Problem> {
+    form.list(reads.experiments(many.page()).await?).await
 }
 
 /// An experiment.
@@ -189,12 +173,11 @@ async fn experiments(
     responses((status = 200, body = Experiment), Problems, Missing)
 )]
 async fn experiment(
-    State(state): State<AppState>,
     Path(place): Path<ExperimentPlace>,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let key = one.by.key(place.experiment)?;
-    let found = state.reads().experiment(&key).await?;
+    let found = reads.experiment(&key).await?;
     json(&found.ok_or_else(|| no("experiment", &key))?)
 }
 
@@ -213,14 +196,9 @@ async fn experiment(
         NotAcceptable,
     )
 )]
-async fn runs(
-    State(state): State<AppState>,
-    form: Form,
-    Reading(runs): Reading<Runs>,
-) -> Result<Response, Problem> {
+async fn runs(form: Form, Reading(runs, reads): Reading<Runs>) -> Result<Response, Problem> {
     let filter = runs.filter();
-    form.list(state.reads().runs(&filter, runs.page()).await?)
-        .await
+    form.list(reads.runs(&filter, runs.page()).await?).await
 }
 
 /// A run, with its hyperparameters, datasets and artifacts.
@@ -232,11 +210,10 @@ async fn runs(
     responses((status = 200, body = Run), Problems, Missing)
 )]
 async fn run(
-    State(state): State<AppState>,
     Path(place): Path<RunPlace>,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let key = one.by.key(place.run)?;
-    let found = state.reads().run(&key).await?;
+    let found = reads.run(&key).await?;
     json(&found.ok_or_else(|| no("run", &key))?)
 }

@@ -4,16 +4,22 @@
 //! waits a moment for the tail as it was when the request arrived, and then answers with what there is: someone who
 //! looks wants an answer. `?at_least=N` is a demand: what does not cover N is refused as `not_yet`, at once where
 //! waiting cannot help because the store is stopped. `?at_least=0` does not wait.
+//!
+//! Where there is a live store and one with all of history, the first that is fresh enough answers, the live one if both
+//! are. What the live one no longer keeps the other answers, once it is as fresh; the header says what that one covers.
 
-use std::sync::{Arc, OnceLock};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use modelog_engine::{NotYet, Offset, ProjectionHandle};
+use modelog_engine::read::{FallBack, Layered, ReadError, ReadStore};
+use modelog_engine::{Engine, NotYet, Offset};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::{OpenApi, RefOr};
@@ -52,60 +58,161 @@ impl Parameters for Freshness {
 
 /// What the answer to a request covers, once that is known.
 #[derive(Clone, Debug, Default)]
-struct Covered(Arc<OnceLock<Offset>>);
+struct Covered(Arc<Mutex<Option<Offset>>>);
+
+impl Covered {
+    fn set(&self, offset: Offset) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+    }
+
+    fn get(&self) -> Option<Offset> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Says on every answer of a route, also on one that nothing was found, what it covers.
 pub(super) async fn tell(mut request: Request, next: Next) -> Response {
     let covered = Covered::default();
     request.extensions_mut().insert(covered.clone());
     let mut response = next.run(request).await;
-    if let Some(offset) = covered.0.get() {
+    if let Some(offset) = covered.get() {
         response.headers_mut().insert(OFFSET, offset.0.into());
     }
     response
 }
 
+/// How far a store got.
+type Reached = Result<Offset, NotYet>;
+
+fn at(reached: &Reached) -> Offset {
+    match reached {
+        Ok(at) | Err(NotYet::Behind { at, .. } | NotYet::Stopped { at, .. }) => *at,
+    }
+}
+
 impl Freshness {
-    /// Waits until the store is as fresh as asked for.
+    /// Waits until a store is as fresh as asked for, and answers with it.
     ///
     /// # Errors
-    /// `not_yet` if it does not get there.
-    pub(super) async fn wait(self, parts: &Parts, state: &AppState) -> Result<(), Problem> {
-        let reached = match state.engine().projection(state.reads().projection()) {
-            Some(projection) => self.reached(&projection, state.engine().tail()).await,
-            None => self.held(state).await?,
+    /// `not_yet` if none gets there.
+    pub(super) async fn wait(
+        self,
+        parts: &Parts,
+        state: &AppState,
+    ) -> Result<Arc<dyn ReadStore>, Problem> {
+        let covered = parts.extensions.get::<Covered>().cloned();
+        let covered = covered.unwrap_or_default();
+        let following = self.following(state);
+        let reads = &state.services.reads;
+        let Some(history) = &state.services.history else {
+            let reached = following.reach(&**reads).await?;
+            covered.set(at(&reached));
+            return match reached {
+                Err(not_yet) if self.at_least.is_some() => Err(not_yet.into()),
+                _ => Ok(Arc::clone(reads)),
+            };
         };
-        let (Ok(at) | Err(NotYet::Behind { at, .. } | NotYet::Stopped { at, .. })) = &reached;
-        if let Some(covered) = parts.extensions.get::<Covered>() {
-            // A request is read once.
-            let _ = covered.0.set(*at);
-        }
-        match reached {
-            Err(not_yet) if self.at_least.is_some() => Err(not_yet.into()),
-            _ => Ok(()),
+        // The first that gets there; if one does not, the other may.
+        let (live, whole) = {
+            let mut live = pin!(following.reach(&**reads));
+            let mut whole = pin!(following.reach(&**history));
+            tokio::select! {
+                biased;
+                reached = &mut live => match reached? {
+                    Ok(at) => (Some(Ok(at)), None),
+                    not_yet => (Some(not_yet), Some(whole.await?)),
+                },
+                reached = &mut whole => match reached? {
+                    Ok(at) => (None, Some(Ok(at))),
+                    not_yet => (Some(live.await?), Some(not_yet)),
+                },
+            }
+        };
+        let live_at = live.as_ref().map(at);
+        let whole_at = whole.as_ref().map(at);
+        match (live, whole) {
+            (Some(Err(not_yet)), Some(Err(_))) if self.at_least.is_some() => Err(not_yet.into()),
+            // None got there, and whoever asked takes what there is.
+            (Some(live), Some(Err(_))) | (Some(live @ Ok(_)), _) if live_at >= whole_at => {
+                let wanted = at(&live);
+                covered.set(wanted);
+                let behind = Behind {
+                    following: Following {
+                        wanted,
+                        ..following
+                    },
+                    history: Arc::clone(history),
+                    demanded: self.at_least.is_some(),
+                    covered,
+                };
+                let (reads, history) = (Arc::clone(reads), Arc::clone(history));
+                Ok(Arc::new(Layered::new(reads, history, behind)))
+            }
+            _ => {
+                covered.set(whole_at.unwrap_or(Offset::ZERO));
+                Ok(Arc::clone(history))
+            }
         }
     }
 
-    async fn reached(&self, projection: &ProjectionHandle, tail: Offset) -> Result<Offset, NotYet> {
-        match self.at_least {
-            Some(wanted) => projection.wait_for(wanted, PATIENCE_ASKED).await,
-            None => projection.wait_for(tail, PATIENCE).await,
+    fn following(&self, state: &AppState) -> Following {
+        let (wanted, patience) = match self.at_least {
+            Some(wanted) => (wanted, PATIENCE_ASKED),
+            None => (state.engine().tail(), PATIENCE),
+        };
+        Following {
+            engine: state.engine().clone(),
+            wanted,
+            patience,
         }
     }
+}
 
-    /// For a store that nothing feeds at present: what it has is what there is.
-    async fn held(&self, state: &AppState) -> Result<Result<Offset, NotYet>, Problem> {
-        let at = state.reads().offset().await?;
-        let missing = self.at_least.is_some_and(|wanted| wanted > at);
-        Ok(if missing {
+/// How far stores must get, and how long that may take.
+struct Following {
+    engine: Engine,
+    wanted: Offset,
+    patience: Duration,
+}
+
+impl Following {
+    async fn reach(&self, store: &dyn ReadStore) -> Result<Reached, ReadError> {
+        let name = store.projection();
+        if let Some(projection) = self.engine.projection(name) {
+            return Ok(projection.wait_for(self.wanted, self.patience).await);
+        }
+        // Nothing feeds it at present: what it has is what there is.
+        let at = store.offset().await?;
+        Ok(if self.wanted > at {
             Err(NotYet::Stopped {
-                name: state.reads().projection().to_owned(),
+                name: name.to_owned(),
                 at,
                 reason: "it does not run".to_owned(),
             })
         } else {
             Ok(at)
         })
+    }
+}
+
+/// What happens when the live store no longer keeps what is asked for.
+struct Behind {
+    /// The other must get as far as the live store was.
+    following: Following,
+    history: Arc<dyn ReadStore>,
+    demanded: bool,
+    covered: Covered,
+}
+
+#[async_trait]
+impl FallBack for Behind {
+    async fn before(&self) -> Result<(), ReadError> {
+        let reached = self.following.reach(&*self.history).await?;
+        self.covered.set(at(&reached));
+        match reached {
+            Err(not_yet) if self.demanded => Err(not_yet.into()),
+            _ => Ok(()),
+        }
     }
 }
 

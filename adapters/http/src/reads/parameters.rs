@@ -2,11 +2,13 @@
 //!
 //! Each set of query parameters is one struct: its documentation is that of the API, its names are the only ones taken.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use modelog_engine::Timestamp;
 use modelog_engine::read::{
-    Key, PAGE_DEFAULT, PAGE_MAX, PageRequest, RunFilter, RunOrder, SeriesQuery,
+    Key, PAGE_DEFAULT, PAGE_MAX, PageRequest, ReadStore, RunFilter, RunOrder, SeriesQuery,
 };
 
 use super::fresh::Freshness;
@@ -38,9 +40,8 @@ impl<P: Parameters> FromRequestParts<AppState> for Asked<P> {
     }
 }
 
-/// The parameters of a route that answers from the store. Once they are there, the store is as fresh as was asked for.
-#[derive(Debug)]
-pub(super) struct Reading<P>(pub(super) P);
+/// The parameters of a route that answers from a store, and that store, as fresh as was asked for.
+pub(super) struct Reading<P>(pub(super) P, pub(super) Arc<dyn ReadStore>);
 
 impl<P: Parameters + Send> FromRequestParts<AppState> for Reading<P> {
     type Rejection = Problem;
@@ -49,8 +50,8 @@ impl<P: Parameters + Send> FromRequestParts<AppState> for Reading<P> {
         let known = [P::NAMES, Freshness::NAMES].concat();
         let query = Query::parse(parts.uri.query(), &known)?;
         let asked = P::read(&query)?;
-        Freshness::read(&query)?.wait(parts, state).await?;
-        Ok(Self(asked))
+        let reads = Freshness::read(&query)?.wait(parts, state).await?;
+        Ok(Self(asked, reads))
     }
 }
 

@@ -44,10 +44,10 @@ async fn predictions(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
     form: Form,
-    Reading(many): Reading<ManyOf>,
+    Reading(many, reads): Reading<ManyOf>,
 ) -> Result<Response, Problem> {
     let key = place.key(&state, many.by)?;
-    let page = state.reads().predictions(&key, many.page()).await?;
+    let page = reads.predictions(&key, many.page()).await?;
     form.list(page.ok_or_else(|| no_version(&key))?).await
 }
 
@@ -60,15 +60,11 @@ async fn predictions(
     responses((status = 200, body = Prediction), Problems, Missing)
 )]
 async fn prediction(
-    State(state): State<AppState>,
     Path(place): Path<PredictionPlace>,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let model = one.by.key(place.model)?;
-    let found = state
-        .reads()
-        .prediction(&model, &place.prediction_id)
-        .await?;
+    let found = reads.prediction(&model, &place.prediction_id).await?;
     let missing = || {
         Problem::not_found(
             "prediction",
@@ -86,11 +82,8 @@ async fn prediction(
     params(Freshness),
     responses((status = 200, body = StatsTotals), Problems)
 )]
-async fn stats(
-    State(state): State<AppState>,
-    Reading(Nothing {}): Reading<Nothing>,
-) -> Result<Response, Problem> {
-    json(&state.reads().stats().await?)
+async fn stats(Reading(Nothing {}, reads): Reading<Nothing>) -> Result<Response, Problem> {
+    json(&reads.stats().await?)
 }
 
 /// How a version does in service: over all time, or over the predictions of some time.
@@ -104,11 +97,10 @@ async fn stats(
 async fn version_stats(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
-    Reading(window): Reading<Window>,
+    Reading(window, reads): Reading<Window>,
 ) -> Result<Response, Problem> {
     let key = place.key(&state, window.by)?;
-    let found = state
-        .reads()
+    let found = reads
         .version_stats(&key, window.since, window.until)
         .await?;
     json(&found.ok_or_else(|| no_version(&key))?)
@@ -122,16 +114,10 @@ async fn version_stats(
     params(Sides, Freshness),
     responses((status = 200, body = Comparison), Problems, Missing)
 )]
-async fn comparison(
-    State(state): State<AppState>,
-    Reading(sides): Reading<Sides>,
-) -> Result<Response, Problem> {
+async fn comparison(Reading(sides, reads): Reading<Sides>) -> Result<Response, Problem> {
     let (a, b) = (side("a", &sides.a)?, side("b", &sides.b)?);
     let stats = async |key: &VersionKey| {
-        let found = state
-            .reads()
-            .version_stats(key, sides.since, sides.until)
-            .await?;
+        let found = reads.version_stats(key, sides.since, sides.until).await?;
         found.ok_or_else(|| no_version(key))
     };
     json(&compare(&stats(&a).await?, &stats(&b).await?))

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use modelog_engine::read::{Series, SeriesOwner, SeriesSummary};
+use modelog_engine::read::{ReadStore, Series, SeriesOwner, SeriesSummary};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -38,13 +38,12 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     )
 )]
 async fn run_metrics(
-    State(state): State<AppState>,
     Path(place): Path<RunPlace>,
     form: Form,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let owner = SeriesOwner::Run(one.by.key(place.run)?);
-    summaries(&state, &owner, form).await
+    summaries(&*reads, &owner, form).await
 }
 
 /// The points of a run's metric, by step, time and offset; none if it was never logged.
@@ -63,13 +62,12 @@ async fn run_metrics(
     )
 )]
 async fn run_metric(
-    State(state): State<AppState>,
     Path(place): Path<RunMetricPlace>,
     form: Form,
-    Reading(points): Reading<Points>,
+    Reading(points, reads): Reading<Points>,
 ) -> Result<Response, Problem> {
     let (owner, name) = place.metric(points.by)?;
-    series(&state, &owner, &name, points, form).await
+    series(&*reads, &owner, &name, points, form).await
 }
 
 /// A version's own metrics in short, by name and split. Never more than one page.
@@ -91,10 +89,10 @@ async fn version_metrics(
     State(state): State<AppState>,
     Path(place): Path<VersionPlace>,
     form: Form,
-    Reading(one): Reading<One>,
+    Reading(one, reads): Reading<One>,
 ) -> Result<Response, Problem> {
     let owner = SeriesOwner::Version(place.key(&state, one.by)?);
-    summaries(&state, &owner, form).await
+    summaries(&*reads, &owner, form).await
 }
 
 /// The points of a version's own metric, by step, time and offset; none if it was never logged.
@@ -116,24 +114,28 @@ async fn version_metric(
     State(state): State<AppState>,
     Path(place): Path<VersionMetricPlace>,
     form: Form,
-    Reading(points): Reading<Points>,
+    Reading(points, reads): Reading<Points>,
 ) -> Result<Response, Problem> {
     let (owner, name) = place.metric(&state, points.by)?;
-    series(&state, &owner, &name, points, form).await
+    series(&*reads, &owner, &name, points, form).await
 }
 
-async fn summaries(state: &AppState, owner: &SeriesOwner, form: Form) -> Result<Response, Problem> {
-    let found = state.reads().series(owner).await?;
+async fn summaries(
+    reads: &dyn ReadStore,
+    owner: &SeriesOwner,
+    form: Form,
+) -> Result<Response, Problem> {
+    let found = reads.series(owner).await?;
     form.summaries(found.ok_or_else(|| no_owner(owner))?).await
 }
 
 async fn series(
-    state: &AppState,
+    reads: &dyn ReadStore,
     owner: &SeriesOwner,
     name: &str,
     points: Points,
     form: Form,
 ) -> Result<Response, Problem> {
-    let found = state.reads().points(owner, name, &points.query()).await?;
+    let found = reads.points(owner, name, &points.query()).await?;
     form.series(found.ok_or_else(|| no_owner(owner))?).await
 }

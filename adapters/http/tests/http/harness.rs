@@ -115,6 +115,7 @@ impl TestServer {
         let services = Services {
             engine: engine.clone(),
             reads: Arc::new(store.reads()),
+            history: None,
             metrics: Arc::new(|| "modelog_build_info{version=\"0\"} 1\n".to_owned()),
             sources: Arc::new(Vec::new),
             maintenance: Arc::new(Keeper::default()),

@@ -202,6 +202,7 @@ async fn bind(config: HttpConfig) -> Result<Server, HttpError> {
     let services = Services {
         engine,
         reads: Arc::new(store.reads()),
+        history: None,
         metrics: Arc::new(String::new),
         sources: Arc::new(Vec::new),
         maintenance: Arc::new(Keeper::default()),

@@ -388,6 +388,7 @@ async fn a_file_in_the_place_of_the_control_socket_is_kept() {
     let services = modelog_http::Services {
         engine,
         reads: std::sync::Arc::new(store.reads()),
+        history: None,
         metrics: std::sync::Arc::new(String::new),
         sources: std::sync::Arc::new(Vec::new),
         maintenance: std::sync::Arc::new(Keeper::default()),

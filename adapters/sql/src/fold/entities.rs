@@ -8,7 +8,7 @@ use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::{EntityId, Names};
 use modelog_engine::{Offset, Timestamp};
 
-use super::{Batches, resolve};
+use super::Batches;
 use crate::bulk::{Conflict, Merge, Records, Transaction, Value};
 use crate::error::DatabaseError;
 
@@ -233,8 +233,8 @@ fn filled<'a>(entities: &Entities, batches: &Batches<'a>) -> Records<'a> {
     let mut changes: BTreeMap<EntityId, Change<'a>> = BTreeMap::new();
     for row in batches.rows(&[entities.filled_by]) {
         let id = match entities.model {
-            Some(model) => resolve::version(names, row, model, entities.name),
-            None => resolve::named(names, row, entities.kind, entities.name),
+            Some(model) => names.named_version(row, model, entities.name),
+            None => names.named(row, entities.kind, entities.name),
         };
         let Some(id) = id else { continue };
         let change = changes.entry(id).or_insert_with(|| Change {
@@ -277,8 +277,8 @@ fn field_value<'a>(names: &Names, row: Row<'a>, from: From) -> Value<'a> {
     match from {
         From::Text(column) => row.text(column).into(),
         From::Int(column) => row.int(column).into(),
-        From::Named(kind, column) => resolve::named(names, row, kind, column).into(),
-        From::Version(model, version) => resolve::version(names, row, model, version).into(),
+        From::Named(kind, column) => names.named(row, kind, column).into(),
+        From::Version(model, version) => names.named_version(row, model, version).into(),
     }
 }
 
@@ -291,7 +291,7 @@ fn deleted<'a>(batches: &Batches<'a>) -> Vec<Records<'a>> {
     for row in batches.rows(&[Kind::EntityDeleted, Kind::EntityRestored]) {
         let deleted = row.kind() == Kind::EntityDeleted;
         let reference = row.text(if deleted { DELETED } else { RESTORED });
-        if let Some(entity) = reference.and_then(|text| resolve::reference(batches.names, text)) {
+        if let Some(entity) = reference.and_then(|text| batches.names.referred(text)) {
             changes.insert(entity, (row.offset(), deleted.then(|| row.time())));
         }
     }

@@ -9,10 +9,9 @@ use modelog_engine::Offset;
 use modelog_engine::batch::{LoggedBatch, Table as Events, non_finite};
 use modelog_engine::event::Kind;
 use modelog_engine::event::schema::{self, FieldType, column};
-use modelog_engine::names::EntityId;
+use modelog_engine::names::{EntityId, Versions};
 
 use super::Batches;
-use super::resolve::Versions;
 use crate::bulk::{Conflict, Merge, Source, Table, Transaction, Value, finite};
 use crate::dialect::Rows;
 use crate::error::DatabaseError;

@@ -10,11 +10,10 @@ use modelog_engine::Offset;
 use modelog_engine::batch::non_finite;
 use modelog_engine::event::schema::{self, column};
 use modelog_engine::event::{EntityKind, Kind};
-use modelog_engine::names::EntityId;
+use modelog_engine::names::{EntityId, Versions};
 use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 
 use super::Batches;
-use super::resolve::Versions;
 use crate::bulk::{
     Conflict, Merge, Records, Source, Table, Transaction, Value, count, finite, stretches,
 };

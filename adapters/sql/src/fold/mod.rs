@@ -8,7 +8,6 @@ mod entities;
 mod facts;
 mod metrics;
 mod objects;
-mod resolve;
 mod runs;
 pub(crate) mod statistics;
 

@@ -2,18 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use modelog_engine::Offset;
 use modelog_engine::batch::Row;
 use modelog_engine::event::schema::column;
-use modelog_engine::event::{EntityKind, Kind};
+use modelog_engine::event::{EntityKind, Kind, json};
 use modelog_engine::names::{EntityId, Names};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use sqlx::AssertSqlSafe;
 
-use super::{Batches, resolve};
+use super::Batches;
 use crate::bulk::{Conflict, Merge, Records, Transaction, Value, stretches};
 use crate::dialect::Rows;
 use crate::error::DatabaseError;
@@ -40,9 +37,9 @@ async fn aliases(
     const VERSION: usize = column(Kind::ModelVersionAliased, "version");
     let mut changes: BTreeMap<(EntityId, &str), (Offset, Option<EntityId>)> = BTreeMap::new();
     for row in batches.rows(&[Kind::ModelVersionAliased]) {
-        let model = resolve::named(batches.names, row, EntityKind::Model, MODEL);
+        let model = batches.names.named(row, EntityKind::Model, MODEL);
         if let (Some(model), Some(alias)) = (model, row.text(ALIAS)) {
-            let version = resolve::version(batches.names, row, MODEL, VERSION);
+            let version = batches.names.named_version(row, MODEL, VERSION);
             changes.insert((model, alias), (row.offset(), version));
         }
     }
@@ -80,13 +77,15 @@ struct Set<'a> {
 type Objects<'a, K> = BTreeMap<(K, Cow<'a, str>), Set<'a>>;
 
 /// Merges an object into what is known of its owner's keys.
-fn merge<'a, K: Ord + Copy>(objects: &mut Objects<'a, K>, owner: K, offset: Offset, json: &'a str) {
+fn merge<'a, K: Ord + Copy>(
+    objects: &mut Objects<'a, K>,
+    owner: K,
+    offset: Offset,
+    object: &'a str,
+) {
     // The log holds checked objects only.
-    let Ok(Members(members)) = serde_json::from_str(json) else {
-        return;
-    };
+    let members = json::members(object).unwrap_or_default();
     for (place, (key, value)) in (0..).zip(members) {
-        let value = value.get();
         objects.insert(
             (owner, key),
             Set {
@@ -97,35 +96,6 @@ fn merge<'a, K: Ord + Copy>(objects: &mut Objects<'a, K>, owner: K, offset: Offs
         );
     }
 }
-
-/// An object's members, in order, with their values as they were written.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((Key(key), value)) = map.next_entry()? {
-                    members.push((key, value));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-/// A key, borrowed where it has no escapes.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 async fn tags(
     batches: &Batches<'_>,
@@ -183,7 +153,7 @@ fn tagged<'a>(names: &Names, row: Row<'a>) -> (Option<(EntityKind, EntityId)>, O
         ($kind:ident, $entity:ident, $name:literal) => {{
             const NAME: usize = column(Kind::$kind, $name);
             const TAGS: usize = column(Kind::$kind, "tags");
-            let id = resolve::named(names, row, EntityKind::$entity, NAME);
+            let id = names.named(row, EntityKind::$entity, NAME);
             (id.map(|id| (EntityKind::$entity, id)), row.text(TAGS))
         }};
     }
@@ -196,15 +166,13 @@ fn tagged<'a>(names: &Names, row: Row<'a>) -> (Option<(EntityKind, EntityId)>, O
             const MODEL: usize = column(Kind::ModelVersionCreated, "model");
             const VERSION: usize = column(Kind::ModelVersionCreated, "version");
             const TAGS: usize = column(Kind::ModelVersionCreated, "tags");
-            let id = resolve::version(names, row, MODEL, VERSION);
+            let id = names.named_version(row, MODEL, VERSION);
             (id.map(|id| (EntityKind::Version, id)), row.text(TAGS))
         }
         _ => {
             const ENTITY: usize = column(Kind::TagsSet, "entity");
             const TAGS: usize = column(Kind::TagsSet, "tags");
-            let entity = row
-                .text(ENTITY)
-                .and_then(|text| resolve::reference(names, text));
+            let entity = row.text(ENTITY).and_then(|text| names.referred(text));
             (entity, row.text(TAGS))
         }
     }
@@ -215,7 +183,7 @@ fn params<'a>(batches: &Batches<'a>) -> Records<'a> {
     const PARAMS: usize = column(Kind::HyperparametersLogged, "params");
     let mut objects = Objects::new();
     for row in batches.rows(&[Kind::HyperparametersLogged]) {
-        let run = resolve::named(batches.names, row, EntityKind::Run, RUN);
+        let run = batches.names.named(row, EntityKind::Run, RUN);
         if let (Some(run), Some(params)) = (run, row.text(PARAMS)) {
             merge(&mut objects, run, row.offset(), params);
         }
@@ -254,8 +222,8 @@ fn datasets<'a>(batches: &Batches<'a>) -> Records<'a> {
         columns.map(|name| (name, Merge::First)),
     );
     for row in batches.rows(&[Kind::DatasetUsed]) {
-        let run = resolve::named(batches.names, row, EntityKind::Run, RUN);
-        let dataset = resolve::named(batches.names, row, EntityKind::Dataset, DATASET);
+        let run = batches.names.named(row, EntityKind::Run, RUN);
+        let dataset = batches.names.named(row, EntityKind::Dataset, DATASET);
         let values = vec![
             run.into(),
             dataset.into(),
@@ -291,13 +259,13 @@ fn artifacts<'a>(batches: &Batches<'a>) -> Records<'a> {
         columns,
     );
     for row in batches.rows(&[Kind::ArtifactLogged]) {
-        let run = resolve::named(batches.names, row, EntityKind::Run, const { from("run") });
-        let version = resolve::version(
-            batches.names,
-            row,
-            const { from("model") },
-            const { from("version") },
-        );
+        let run = batches
+            .names
+            .named(row, EntityKind::Run, const { from("run") });
+        let version =
+            batches
+                .names
+                .named_version(row, const { from("model") }, const { from("version") });
         let values = vec![
             run.unwrap_or(0).into(),
             version.unwrap_or(0).into(),
@@ -344,28 +312,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_keep_order_and_text() {
+    fn the_last_of_a_key_counts() {
         let json = r#"{"b": 1.0, "a\n":{"x" : 9007199254740993},"b":null}"#;
-        let Members(members) = serde_json::from_str(json).unwrap();
-        let members: Vec<_> = members
-            .iter()
-            .map(|(key, value)| (&**key, value.get()))
-            .collect();
-        assert_eq!(
-            members,
-            [
-                ("b", "1.0"),
-                ("a\n", r#"{"x" : 9007199254740993}"#),
-                ("b", "null")
-            ]
-        );
         let mut objects = Objects::new();
         merge(&mut objects, 1, Offset(5), json);
-        assert_eq!(
-            objects[&(1, "b".into())].value,
-            "null",
-            "the last of a key counts"
-        );
+        assert_eq!(objects[&(1, "b".into())].value, "null");
         assert_eq!(objects.len(), 2);
     }
 }

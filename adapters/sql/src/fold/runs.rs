@@ -12,7 +12,7 @@ use modelog_engine::names::EntityId;
 use modelog_engine::{Offset, Timestamp};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Batches, resolve};
+use super::Batches;
 use crate::bulk::{Conflict, Merge, Records, Transaction, Value, stretches};
 use crate::error::DatabaseError;
 
@@ -62,10 +62,7 @@ pub(super) async fn apply(
             } else {
                 FINISHED
             };
-            Some((
-                resolve::named(batches.names, row, EntityKind::Run, run)?,
-                row,
-            ))
+            Some((batches.names.named(row, EntityKind::Run, run)?, row))
         })
         .collect();
     let mut runs: BTreeMap<EntityId, Standing> = events

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use modelog_engine::event::{EntityKind, Json};
+use modelog_engine::event::{EntityKind, Json, json};
 use modelog_engine::names::EntityId;
+use modelog_engine::read::cursor::List;
 use modelog_engine::read::{
     Alias, Dataset, Experiment, Key, Model, ModelVersion, Page, PageRequest, VersionKey,
 };
 
-use super::cursor::List;
 use super::snapshot::{AMONG, Failure, Row, Snapshot, Statement};
 
 const MODELS: &str = "SELECT t.id, t.name, t.architecture, t.framework, t.task_type, t.description, t.created_at \
@@ -371,26 +371,23 @@ pub(super) async fn objects(
     snapshot: &mut Snapshot,
     statement: Statement,
 ) -> Result<HashMap<EntityId, Json>, Failure> {
-    let mut texts: HashMap<EntityId, String> = HashMap::new();
+    let mut found: HashMap<EntityId, Vec<(String, String)>> = HashMap::new();
     snapshot
         .each(statement, |row| {
-            let key = serde_json::to_string(&row.str(1)?.unwrap_or_default())
-                .map_err(|error| Failure::content(error.to_string()))?;
-            let text = texts.entry(row.id(0)?).or_default();
-            text.push(if text.is_empty() { '{' } else { ',' });
-            text.push_str(&key);
-            text.push(':');
-            text.push_str(row.str(2)?.unwrap_or("null"));
+            let key = row.text(1)?;
+            let value = row.optional_text(2)?.unwrap_or_else(|| "null".into());
+            found.entry(row.id(0)?).or_default().push((key, value));
             Ok(())
         })
         .await?;
-    texts
-        .into_iter()
-        .map(|(id, mut text)| {
-            text.push('}');
-            let object = Json::parse(text);
-            let object = object.map_err(|problem| Failure::content(problem.to_string()))?;
-            Ok((id, object))
+    let objects = found.into_iter().filter_map(|(id, members)| {
+        let members = members.iter().map(|(key, value)| (&**key, &**value));
+        Some((id, Json::object(members)?))
+    });
+    objects
+        .map(|(id, object)| match json::check(object.as_str()) {
+            Ok(()) => Ok((id, object)),
+            Err(problem) => Err(Failure::content(problem.to_string())),
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! question ─▶ Snapshot: one read transaction ─▶ statements ─▶ rows ─▶ views
-//!             entities, runs, series, predictions, statistics     cursor: where a list goes on
+//!             entities, runs, series, predictions, statistics
 //! ```
 //!
 //! # Invariants
@@ -20,7 +20,6 @@
 //! # Failure
 //! A database that is away, or not there yet, is [`ReadError::Unavailable`]. One that is being replaced is waited for.
 
-mod cursor;
 mod entities;
 mod predictions;
 mod runs;

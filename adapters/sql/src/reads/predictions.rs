@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use modelog_engine::Offset;
+use modelog_engine::read::cursor::List;
 use modelog_engine::read::{Feedback, Key, Page, PageRequest, Prediction, VersionKey};
 use modelog_engine::stats::LabelFacts;
 
-use super::cursor::List;
 use super::entities::{model_id, shown_version};
 use super::snapshot::{Failure, Row, Snapshot, Statement, odd_number};
 

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use modelog_engine::event::EntityKind;
 use modelog_engine::names::EntityId;
+use modelog_engine::read::cursor::List;
 use modelog_engine::read::{
     Artifact, Key, Page, PageRequest, Run, RunFilter, RunOrder, UsedDataset,
 };
 
-use super::cursor::List;
 use super::entities::{objects, tags};
 use super::snapshot::{AMONG, Failure, Row, Snapshot, Statement};
 

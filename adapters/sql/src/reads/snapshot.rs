@@ -14,8 +14,8 @@ use crate::database::Database;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("the cursor is not one that this list gave out")]
-    Cursor,
+    #[error(transparent)]
+    Refused(#[from] ReadError),
     #[error("the database does not answer")]
     Database(#[from] sqlx::Error),
     /// The tables hold what nothing of ours writes.
@@ -32,7 +32,7 @@ impl Failure {
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Cursor => Self::Cursor,
+            Failure::Refused(error) => error,
             other => Self::Unavailable {
                 store: "sql",
                 source: Box::new(other),

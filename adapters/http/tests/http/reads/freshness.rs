@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use modelog_engine::batch::LoggedBatch;
+use modelog_engine::live::{LiveConfig, LiveView};
 use modelog_engine::projection::{Projection, ProjectionError, View};
 use modelog_engine::read::{
     Dataset, Experiment, Key, Model, ModelVersion, Page, PageRequest, Prediction, ReadError,
@@ -336,4 +337,102 @@ async fn a_store_that_is_away_says_so() {
         // What the database said is for the server's log.
         assert!(!reply.text().contains("unplugged"));
     }
+}
+
+const PREDICTION: &str = r#"{"type":"PredictionLogged","model":"m","version":"1"}"#;
+/// Answered by a store that has all of history; more than a live view with room for one keeps.
+const PREDICTIONS: &str = "/v1/models/m/versions/1/predictions";
+
+/// A live view with room for one prediction, before a store that is as slow as its gate.
+async fn live_before(slow: &Slow) -> Site {
+    let view = LiveView::new(LiveConfig {
+        predictions_window: 1,
+        ..LiveConfig::default()
+    });
+    Site::layered(
+        Arc::new(view.reads()),
+        Arc::new(slow.clone()),
+        [
+            Box::new(view.projection()) as Box<dyn Projection>,
+            Box::new(slow.clone()) as _,
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn what_the_live_store_has_is_not_waited_for_elsewhere() {
+    let site = live_before(&Slow::open_for(0)).await;
+    site.log(PREDICTION).await;
+    let reply = site.get(&format!("{PREDICTIONS}?at_least=1")).await;
+    assert_eq!((reply.status, reply.offset()), (StatusCode::OK, 1));
+    assert_eq!(reply.json()["items"].as_array().unwrap().len(), 1);
+    let reply = site.get("/v1/stats?at_least=1").await;
+    assert_eq!((reply.status, reply.offset()), (StatusCode::OK, 1));
+    assert_eq!(reply.json()["predictions"], 1);
+}
+
+#[tokio::test]
+async fn what_the_live_store_no_longer_keeps_the_other_answers_once_it_is_as_fresh() {
+    let slow = Slow::open_for(1);
+    let site = live_before(&slow).await;
+    site.log(PREDICTION).await;
+    site.get("/v1/stats?at_least=1").await;
+    site.log(PREDICTION).await;
+    // The slow one is not there yet; who does not demand it takes what there is, and is told.
+    let reply = site.get(PREDICTIONS).await;
+    assert_eq!((reply.status, reply.offset()), (StatusCode::NOT_FOUND, 1));
+    let path = format!("{PREDICTIONS}?at_least=2");
+    let asked = site.get(&path);
+    let opened = async {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        slow.gate.add_permits(1);
+    };
+    let (reply, ()) = tokio::join!(asked, opened);
+    assert_eq!((reply.status, reply.offset()), (StatusCode::NOT_FOUND, 2));
+}
+
+#[tokio::test]
+async fn an_answer_of_history_that_is_demanded_and_does_not_come_is_refused() {
+    let slow = Slow::open_for(10);
+    let site = live_before(&slow).await;
+    site.log(PREDICTION).await;
+    site.get(&format!("{PREDICTIONS}?at_least=1")).await;
+    slow.hopeless.store(true, Ordering::SeqCst);
+    site.log(PREDICTION).await;
+    let reply = site.get(&format!("{PREDICTIONS}?at_least=2")).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.offset(), 1, "how far the one is that would answer");
+    assert_eq!(reply.problem()["code"], "not_yet");
+    assert_eq!(
+        reply.problem()["detail"],
+        "the projection slow is stopped at offset 1: the table is gone"
+    );
+}
+
+#[tokio::test]
+async fn while_the_live_store_is_behind_the_other_answers() {
+    let slow = Slow::open_for(0);
+    let whole = LiveView::new(LiveConfig::default());
+    let site = Site::layered(
+        Arc::new(slow.clone()),
+        Arc::new(whole.reads()),
+        [
+            Box::new(slow.clone()) as Box<dyn Projection>,
+            Box::new(whole.projection()) as _,
+        ],
+    )
+    .await;
+    site.log(PREDICTION).await;
+    for path in ["/v1/stats", "/v1/stats?at_least=1"] {
+        let reply = site.get(path).await;
+        assert_eq!((reply.status, reply.offset()), (StatusCode::OK, 1));
+        assert_eq!(reply.json()["predictions"], 1, "{path}");
+    }
+    // Neither is there, and nobody demands it: the one that is further answers.
+    let beyond = site.get("/v1/stats?at_least=2").await;
+    assert_eq!(beyond.status, StatusCode::SERVICE_UNAVAILABLE);
+    slow.gate.add_permits(10);
+    let reply = site.get("/v1/stats?at_least=1").await;
+    assert_eq!((reply.status, reply.offset()), (StatusCode::OK, 1));
 }

@@ -56,11 +56,31 @@ impl Site {
         Self::over(config, directory, reads, projections).await
     }
 
+    /// With a live store before one that has all of history.
+    pub(crate) async fn layered(
+        reads: Arc<dyn ReadStore>,
+        history: Arc<dyn ReadStore>,
+        projections: impl IntoIterator<Item = Box<dyn Projection>>,
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config::new(directory.path());
+        Self::start_on(config, directory, (reads, Some(history)), projections).await
+    }
+
     /// Over a log with settings of the test's own.
     pub(crate) async fn over(
         config: Config,
         directory: tempfile::TempDir,
         reads: Arc<dyn ReadStore>,
+        projections: impl IntoIterator<Item = Box<dyn Projection>>,
+    ) -> Self {
+        Self::start_on(config, directory, (reads, None), projections).await
+    }
+
+    async fn start_on(
+        config: Config,
+        directory: tempfile::TempDir,
+        (reads, history): (Arc<dyn ReadStore>, Option<Arc<dyn ReadStore>>),
         projections: impl IntoIterator<Item = Box<dyn Projection>>,
     ) -> Self {
         let engine = Engine::open(config).unwrap();
@@ -70,6 +90,7 @@ impl Site {
         let services = Services {
             engine: engine.clone(),
             reads,
+            history,
             metrics: Arc::new(String::new),
             sources: Arc::new(Vec::new),
             maintenance: Arc::new(Keeper::default()),

@@ -8,7 +8,11 @@
 //! N2. Numbers of a kind start at 1 and have no gaps.
 //! N3. A version's name is unique within its model; its number is unique among all versions.
 
+mod resolve;
+
 use std::sync::Arc;
+
+pub use resolve::Versions;
 
 use hashbrown::HashMap;
 

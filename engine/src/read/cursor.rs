@@ -1,4 +1,5 @@
-//! Cursors: where a list goes on, as text that only this list understands.
+//! Cursors: where a list goes on, as text that only this list understands. Every store makes and reads the same ones, so a
+//! list that one store began another can go on with.
 //!
 //! ```text
 //! base64url, without padding, of
@@ -11,15 +12,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use modelog_engine::read::{PAGE_MAX, Page, PageRequest};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::snapshot::Failure;
+use super::{PAGE_MAX, Page, PageRequest, ReadError};
 
 const VERSION: u8 = 1;
 
 /// The key by which a list is sorted, as far as cursors are concerned.
-pub(super) trait SortKey: Sized {
+pub trait SortKey: Sized {
+    /// Appends the key.
     fn write(&self, out: &mut Vec<u8>);
     /// Reads the whole of `bytes`.
     fn read(bytes: &[u8]) -> Option<Self>;
@@ -76,7 +77,7 @@ impl<K: SortKey> SortKey for Option<K> {
 
 /// A list, told from all others, and how much of it is asked for.
 #[derive(Debug)]
-pub(super) struct List {
+pub struct List {
     hash: u64,
     cursor: Option<String>,
     limit: usize,
@@ -84,7 +85,8 @@ pub(super) struct List {
 
 impl List {
     /// The list of this name; `selection` is what its items were selected by.
-    pub(super) fn new(name: &str, selection: &str, request: PageRequest) -> Self {
+    #[must_use]
+    pub fn new(name: &str, selection: &str, request: PageRequest) -> Self {
         Self {
             hash: xxh3_64(format!("{name}\0{selection}").as_bytes()),
             cursor: request.cursor,
@@ -93,40 +95,44 @@ impl List {
     }
 
     /// How many rows to read: one more than the page has, to know whether it is the last.
-    pub(super) fn rows(&self) -> i64 {
+    #[must_use]
+    pub fn rows(&self) -> i64 {
         self.limit as i64 + 1
     }
 
     /// The key behind which the page starts.
-    pub(super) fn after<K: SortKey>(&self) -> Result<Option<K>, Failure> {
+    ///
+    /// # Errors
+    /// [`ReadError::Cursor`], if the cursor is not one of this list.
+    pub fn after<K: SortKey>(&self) -> Result<Option<K>, ReadError> {
         let Some(cursor) = &self.cursor else {
             return Ok(None);
         };
         let bytes = URL_SAFE_NO_PAD
             .decode(cursor)
-            .map_err(|_| Failure::Cursor)?;
+            .map_err(|_| ReadError::Cursor)?;
         let key = bytes
             .strip_prefix(&[VERSION])
             .and_then(|rest| rest.strip_prefix(&self.hash.to_le_bytes()))
             .and_then(K::read)
-            .ok_or(Failure::Cursor)?;
+            .ok_or(ReadError::Cursor)?;
         Ok(Some(key))
     }
 
+    /// The cursor behind the item with this key.
+    pub fn cursor(&self, key: &impl SortKey) -> String {
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&self.hash.to_le_bytes());
+        key.write(&mut bytes);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
     /// The page of rows that were read.
-    pub(super) fn page<T, K: SortKey>(
-        &self,
-        mut items: Vec<T>,
-        key: impl FnOnce(&T) -> K,
-    ) -> Page<T> {
+    pub fn page<T, K: SortKey>(&self, mut items: Vec<T>, key: impl FnOnce(&T) -> K) -> Page<T> {
         let more = items.len() > self.limit;
         items.truncate(self.limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| {
-            let mut bytes = vec![VERSION];
-            bytes.extend_from_slice(&self.hash.to_le_bytes());
-            key(last).write(&mut bytes);
-            URL_SAFE_NO_PAD.encode(bytes)
-        });
+        let last = items.last().filter(|_| more);
+        let next_cursor = last.map(|last| self.cursor(&key(last)));
         Page { items, next_cursor }
     }
 }
@@ -170,7 +176,7 @@ mod tests {
     #[test]
     fn foreign_cursors_are_refused() {
         let sound = cursor(&(5_i64, 6_i64));
-        let refused = |list: List| matches!(list.after::<(i64, i64)>(), Err(Failure::Cursor));
+        let refused = |list: List| matches!(list.after::<(i64, i64)>(), Err(ReadError::Cursor));
         assert!(!refused(list("things", "a", Some(sound.clone()))));
         assert!(refused(list("things", "b", Some(sound.clone()))));
         assert!(refused(list("others", "a", Some(sound.clone()))));
