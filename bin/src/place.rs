@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use modelog_engine::{Engine, Foundations, LogError};
 use modelog_parquet::ParquetStore;
+use modelog_redis::RedisStore;
 
 use crate::client::Client;
 use crate::config::Settings;
@@ -66,6 +67,15 @@ fn token(reach: &Reach) -> Result<Option<String>> {
         },
     };
     Ok(Some(text.trim().to_owned()))
+}
+
+/// The Redis store, if one is set.
+///
+/// # Errors
+/// If the settings name none that can be used.
+pub(crate) fn redis(settings: &Settings) -> Result<Option<RedisStore>> {
+    let redis = Some(&settings.redis).filter(|redis| !redis.url.is_empty());
+    Ok(redis.cloned().map(RedisStore::new).transpose()?)
 }
 
 /// An engine, with the Parquet files in which its older history lies.

@@ -112,13 +112,18 @@ pub(crate) async fn list(settings: &Settings, args: &ProjectionsArgs) -> Result<
     let items = match Place::find(&args.reach, settings)? {
         Place::Server(client) => client.get::<Listed>("/v1/projections").await?.items,
         Place::Directory => {
-            offline(settings, |opened, store| async move {
+            offline(settings, |opened, stores| async move {
                 let Opened { engine, parquet } = opened;
-                let projection = engine.project(Box::new(store.projection()));
-                // One that cannot go on is shown as it is.
-                let _ = catch_up(&engine, &projection, "catching up").await;
-                let compactor = Status::at_rest(COMPACTOR, parquet.status().cold_end, &engine);
-                Ok(vec![Status::from(&projection), compactor])
+                let mut items = Vec::new();
+                for store in stores {
+                    let projection = engine.project(store);
+                    // One that cannot go on is shown as it is.
+                    let _ = catch_up(&engine, &projection, "catching up").await;
+                    items.push(Status::from(&projection));
+                }
+                let at = parquet.status().cold_end;
+                items.push(Status::at_rest(COMPACTOR, at, &engine));
+                Ok(items)
             })
             .await?
         }
@@ -176,18 +181,18 @@ pub(crate) async fn rebuild(settings: &Settings, args: &RebuildArgs) -> Result<(
     match Place::find(&args.reach, settings)? {
         Place::Server(client) => rebuild_there(&client, name, args.no_wait).await?,
         Place::Directory => {
-            if name != "sql" {
-                return Err(Failed::usage(format!(
-                    "there is no projection {name}: there is sql"
-                )));
-            }
-            offline(settings, |opened, store| async move {
+            offline(settings, |opened, stores| async move {
                 let engine = opened.engine;
-                let mut projection = store.projection();
+                let names: Vec<_> = stores.iter().map(|store| store.name().to_owned()).collect();
+                let found = stores.into_iter().find(|store| store.name() == name);
+                let mut projection = found.ok_or_else(|| {
+                    let names = names.join(" and ");
+                    Failed::usage(format!("there is no projection {name}: there is {names}"))
+                })?;
                 // Whatever is wrong with what it holds, it is about to be cleared.
                 let _ = projection.open().await;
                 projection.clear().await.map_err(unable)?;
-                let handle = engine.project(Box::new(projection));
+                let handle = engine.project(projection);
                 catch_up(&engine, &handle, "rebuilding").await
             })
             .await?;
@@ -210,21 +215,31 @@ fn unable(error: ProjectionError) -> anyhow::Error {
 }
 
 /// Works on the directory itself, and closes everything whatever came of it.
-async fn offline<T, F>(settings: &Settings, work: impl FnOnce(Opened, SqlStore) -> F) -> Result<T>
+async fn offline<T, F>(
+    settings: &Settings,
+    work: impl FnOnce(Opened, Vec<Box<dyn Projection>>) -> F,
+) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     place::must_exist(&settings.data)?;
     let opened = place::open_whole(settings).await?;
     let engine = opened.engine.clone();
-    let store = match SqlStore::new(settings.sql.clone()) {
-        Ok(store) => store,
+    let made = SqlStore::new(settings.sql.clone())
+        .map_err(Into::into)
+        .and_then(|store| Ok((store, place::redis(settings)?)));
+    let (store, redis) = match made {
+        Ok(stores) => stores,
         Err(error) => {
             engine.close().await?;
-            return Err(error.into());
+            return Err(error);
         }
     };
-    let outcome = work(opened, store.clone()).await;
+    let mut stores: Vec<Box<dyn Projection>> = vec![Box::new(store.projection())];
+    if let Some(redis) = redis {
+        stores.push(Box::new(redis.projection()));
+    }
+    let outcome = work(opened, stores).await;
     let closed = engine.close().await;
     store.close().await;
     let value = outcome?;

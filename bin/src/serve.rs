@@ -135,8 +135,14 @@ impl Served {
         let exporter = Exporter::install(settings.prometheus.clone())?;
         let sql: Arc<dyn ReadStore> = Arc::new(store.reads());
         let live = (settings.read_from == ReadFrom::Memory).then(|| LiveView::new(settings.memory));
-        let (reads, history) = match &live {
-            Some(live) => (Arc::new(live.reads()) as _, Some(sql)),
+        let redis = place::redis(settings)?;
+        let first: Option<Arc<dyn ReadStore>> = match settings.read_from {
+            ReadFrom::Sql => None,
+            ReadFrom::Memory => live.as_ref().map(|live| Arc::new(live.reads()) as _),
+            ReadFrom::Redis => redis.as_ref().map(|redis| Arc::new(redis.reads()) as _),
+        };
+        let (reads, history) = match first {
+            Some(first) => (first, Some(sql)),
             None => (sql, None),
         };
         exporter.follow(engine);
@@ -162,6 +168,9 @@ impl Served {
         engine.project(Box::new(store.projection()));
         if let Some(live) = live {
             engine.project(Box::new(live.projection()));
+        }
+        if let Some(redis) = redis {
+            engine.project(Box::new(redis.projection()));
         }
         compact::start(engine, parquet);
         sources.start(settings, engine)?;

@@ -9,6 +9,7 @@ mod clock;
 mod cold;
 mod config;
 mod engine;
+pub mod entity;
 mod error;
 pub mod event;
 pub mod live;

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::Checkpoint;
 use crate::batch::LoggedBatch;
 use crate::names::Names;
 use crate::statistician::SharedStatistics;
+use crate::{Checkpoint, Offset};
 
 /// What a projection may look up while it applies batches.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,12 @@ pub trait Projection: Send {
 
     /// Opens the store, creating what is missing, and reads where it stands; `None` if it is empty.
     async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError>;
+
+    /// Where to go on once the checkpoint was found good: at it, or before it where a store may have lost what it had
+    /// acknowledged.
+    fn start(&self, checkpoint: &Checkpoint) -> Offset {
+        checkpoint.offset
+    }
 
     /// Applies batches, which follow each other, and then stands at `to`.
     async fn apply(

@@ -10,6 +10,7 @@ use modelog_http::{HttpConfig, HttpError};
 use modelog_kafka::{Format, KafkaConfig, KafkaError, OnGap};
 use modelog_parquet::{ParquetConfig, ParquetError};
 use modelog_prometheus::PrometheusConfig;
+use modelog_redis::{RedisConfig, RedisError, Streams};
 use modelog_sql::{SqlConfig, SqlStore};
 
 use super::fields::{Fields, Word};
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) http: HttpConfig,
     pub(crate) kafka: Vec<KafkaConfig>,
     pub(crate) memory: LiveConfig,
+    /// Without a URL there is no Redis.
+    pub(crate) redis: RedisConfig,
     pub(crate) sql: SqlConfig,
     pub(crate) parquet: ParquetConfig,
     pub(crate) backup: BackupConfig,
@@ -39,6 +42,8 @@ pub(crate) struct Settings {
 pub(crate) enum ReadFrom {
     /// What is new from memory, everything else from SQL.
     Memory,
+    /// What is new from Redis, everything else from SQL.
+    Redis,
     #[default]
     Sql,
 }
@@ -107,6 +112,10 @@ impl Default for Settings {
             http: HttpConfig::default(),
             kafka: Vec::new(),
             memory: LiveConfig::default(),
+            redis: RedisConfig {
+                url: String::new(),
+                ..RedisConfig::default()
+            },
             sql: SqlConfig::default(),
             parquet: ParquetConfig::default(),
             backup: BackupConfig::default(),
@@ -125,6 +134,10 @@ impl Settings {
         fields.section("http", |fields| http(fields, &mut self.http));
         fields.sections("kafka", &mut self.kafka, kafka);
         fields.section("memory", |fields| memory(fields, &mut self.memory));
+        fields.section("redis", |fields| redis(fields, &mut self.redis));
+        if self.read_from == ReadFrom::Redis && self.redis.url.is_empty() {
+            fields.refuse("read_from", "is \"redis\", which needs `redis.url`");
+        }
         fields.section("sql", |fields| sql(fields, &mut self.sql));
         fields.section("parquet", |fields| parquet(fields, &mut self.parquet));
         fields.section("backup", |fields| backup(fields, &mut self.backup));
@@ -140,6 +153,17 @@ impl Settings {
     pub(crate) fn settle(&mut self) {
         self.http.control_socket = Some(self.data.join(CONTROL_SOCKET));
         if let Some(path) = &mut self.http.token_file {
+            *path = self.data.join(&*path);
+        }
+        let redis = &mut self.redis;
+        for path in [
+            &mut redis.ca_file,
+            &mut redis.cert_file,
+            &mut redis.key_file,
+        ]
+        .into_iter()
+        .flatten()
+        {
             *path = self.data.join(&*path);
         }
         self.sql.directory.clone_from(&self.data);
@@ -335,6 +359,45 @@ fn memory(fields: &mut Fields<'_>, memory: &mut LiveConfig) {
     }
     if memory.bytes_max < LIVE_BYTES_MIN {
         fields.refuse("memory.bytes_max", "must be at least 1MiB");
+    }
+}
+
+fn redis(fields: &mut Fields<'_>, redis: &mut RedisConfig) {
+    fields.url("url", &mut redis.url);
+    fields.text("prefix", &mut redis.prefix);
+    fields.count("predictions_window", &mut redis.predictions_window);
+    fields.count("metrics_window", &mut redis.metrics_window);
+    fields.section("ttl", |fields| {
+        fields.period("predictions", &mut redis.predictions_ttl);
+    });
+    fields.size("payload_bytes_max", &mut redis.payload_bytes_max);
+    let all = redis.streams.names().map(str::to_owned);
+    let mut names: Vec<String> = all.collect();
+    fields.texts("streams", &mut names);
+    match Streams::of(names.iter().map(String::as_str)) {
+        Ok(streams) => redis.streams = streams,
+        Err(unknown) => {
+            let message = format!(
+                "must be some of \"predictions\", \"metrics\" and \"events\", not {unknown:?}"
+            );
+            fields.refuse("redis.streams", message);
+        }
+    }
+    fields.count("stream_length", &mut redis.stream_length);
+    fields.optional_path("ca_file", &mut redis.ca_file);
+    fields.optional_path("cert_file", &mut redis.cert_file);
+    fields.optional_path("key_file", &mut redis.key_file);
+    fields.duration("response_time", &mut redis.response_time);
+    fields.duration("rewind", &mut redis.rewind);
+    if redis.url.is_empty() {
+        return;
+    }
+    match redis.check() {
+        Ok(()) => {}
+        Err(RedisError::Setting { setting, reason }) => {
+            fields.refuse(&format!("redis.{setting}"), reason);
+        }
+        Err(error) => fields.refuse("redis", error.to_string()),
     }
 }
 

@@ -172,7 +172,7 @@ url = \"x\"
         "modelog.toml:8: `http.listen` must be an IP address with a port, such as \"127.0.0.1:7070\", not \"0.0.0.0\"",
         "modelog.toml:9: `http.depth` must be a whole number that is not negative, not \"deep\"",
         "modelog.toml:11: `sql.predictions_keep` must be a duration such as \"30d\", or \"forever\", not \"a while\"",
-        "modelog.toml:12: `postgres` is not a setting; there are data, read_from, log, http, kafka, memory, sql, parquet, backup, prometheus, logging",
+        "modelog.toml:12: `postgres` is not a setting; there are data, read_from, log, http, kafka, memory, redis, sql, parquet, backup, prometheus, logging",
         "MODELOG_LOG__SEGMENT_BYTES: `log.segment_bytes` must be a size such as \"128MiB\", not \"lots\"",
         "MODELOG_HTP__LISTEN: `htp` is not a setting; did you mean `http`?",
     ]

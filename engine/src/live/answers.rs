@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::entities::{Body, Entity, Found};
+use super::entities::Found;
 use super::predictions::{Kept, Shelf};
 use super::series::{self, Owner};
 use super::{LiveReads, NAME, State};
+use crate::entity::Entity;
 use crate::event::EntityKind;
 use crate::names::EntityId;
 use crate::read::cursor::{List, SortKey};
@@ -68,10 +69,9 @@ impl State {
                 .and_then(|(model, _)| self.log.as_ref()?.0.version_id(model, version)),
             VersionKey::Alias { model, alias } => {
                 let model = self.shown(EntityKind::Model, model)?;
-                model.and_then(|(_, model)| match &model.body {
-                    Body::Model(body) => body.aliases.get(alias).copied(),
-                    _ => None,
-                })
+                let aliases = model.into_iter().flat_map(|(_, model)| model.aliases());
+                let mut found = aliases.filter(|(known, _)| known == alias);
+                found.next().map(|(_, version)| version)
             }
         };
         let Some(id) = id else {
@@ -96,147 +96,42 @@ impl State {
     }
 
     fn model(&self, id: EntityId, entity: &Entity) -> Result<Model, ReadError> {
-        let mut model = Model {
-            id,
-            model: self.name(EntityKind::Model, id),
-            architecture: None,
-            framework: None,
-            task_type: None,
-            description: None,
-            tags: entity.tags.object(),
-            created_at: entity.created_at,
-            aliases: Vec::new(),
-        };
-        if let Body::Model(body) = &entity.body {
-            model.architecture.clone_from(&body.architecture);
-            model.framework.clone_from(&body.framework);
-            model.task_type.clone_from(&body.task_type);
-            model.description.clone_from(&body.description);
-            for (alias, version) in &body.aliases {
-                if self.shown_by_id(EntityKind::Version, *version)?.is_some() {
-                    model.aliases.push(Alias {
-                        alias: alias.clone(),
-                        version: self.name(EntityKind::Version, *version),
-                    });
-                }
+        let mut aliases = Vec::new();
+        for (alias, version) in entity.aliases() {
+            if self.shown_by_id(EntityKind::Version, version)?.is_some() {
+                aliases.push(Alias {
+                    alias: alias.to_owned(),
+                    version: self.name(EntityKind::Version, version),
+                });
             }
         }
-        Ok(model)
+        Ok(entity.model(id, self.name(EntityKind::Model, id), aliases))
     }
 
-    fn version(&self, version: &Version<'_>) -> Result<ModelVersion, ReadError> {
-        let Version { id, entity, .. } = *version;
-        let model = self.shown_by_id(EntityKind::Model, entity.parent)?;
-        let aliases = match model.map(|model| &model.body) {
-            Some(Body::Model(body)) => {
-                let of_version = body.aliases.iter().filter(|(_, target)| **target == id);
-                of_version.map(|(alias, _)| alias.clone()).collect()
-            }
-            _ => Vec::new(),
-        };
-        let mut view = ModelVersion {
+    fn version(&self, version: Version<'_>) -> Result<ModelVersion, ReadError> {
+        let Version {
             id,
-            model_id: entity.parent,
-            model: version.model.clone(),
-            version: version.version.clone(),
-            checkpoint_path: None,
-            config: None,
-            signature: None,
-            digest: None,
-            run: None,
-            description: None,
-            tags: entity.tags.object(),
-            aliases,
-            created_at: entity.created_at,
-        };
-        if let Body::Version(body) = &entity.body {
-            view.checkpoint_path.clone_from(&body.checkpoint_path);
-            view.config.clone_from(&body.config);
-            view.signature.clone_from(&body.signature);
-            view.digest.clone_from(&body.digest);
-            view.run.clone_from(&body.run);
-            view.description.clone_from(&body.description);
-        }
-        Ok(view)
+            entity,
+            model,
+            version,
+        } = version;
+        let aliases = self.shown_by_id(EntityKind::Model, entity.parent)?;
+        let aliases = aliases.into_iter().flat_map(Entity::aliases);
+        let of_version = aliases.filter(|(_, target)| *target == id);
+        let aliases = of_version.map(|(alias, _)| alias.to_owned()).collect();
+        Ok(entity.version(id, model, version, aliases))
     }
 
     fn dataset(&self, id: EntityId, entity: &Entity) -> Dataset {
-        let mut dataset = Dataset {
-            id,
-            dataset: self.name(EntityKind::Dataset, id),
-            version: None,
-            uri: None,
-            split_info: None,
-            row_count: None,
-            digest: None,
-            schema: None,
-            tags: entity.tags.object(),
-            created_at: entity.created_at,
-        };
-        if let Body::Dataset(body) = &entity.body {
-            dataset.version.clone_from(&body.version);
-            dataset.uri.clone_from(&body.uri);
-            dataset.split_info.clone_from(&body.split_info);
-            dataset.row_count = body.row_count;
-            dataset.digest.clone_from(&body.digest);
-            dataset.schema.clone_from(&body.schema);
-        }
-        dataset
+        entity.dataset(id, self.name(EntityKind::Dataset, id))
     }
 
     fn experiment(&self, id: EntityId, entity: &Entity) -> Experiment {
-        let description = match &entity.body {
-            Body::Experiment(body) => body.description.clone(),
-            _ => None,
-        };
-        Experiment {
-            id,
-            experiment: self.name(EntityKind::Experiment, id),
-            description,
-            tags: entity.tags.object(),
-            created_at: entity.created_at,
-        }
+        entity.experiment(id, self.name(EntityKind::Experiment, id))
     }
 
     fn run(&self, id: EntityId, entity: &Entity) -> Run {
-        let mut run = Run {
-            id,
-            run: self.name(EntityKind::Run, id),
-            name: None,
-            parent: None,
-            experiment: None,
-            model: None,
-            version: None,
-            dataset: None,
-            started_by: None,
-            code: None,
-            tags: entity.tags.object(),
-            params: None,
-            status: None,
-            error: None,
-            started_at: entity.created_at,
-            finished_at: None,
-            datasets: Vec::new(),
-            artifacts: Vec::new(),
-        };
-        if let Body::Run(body) = &entity.body {
-            run.name.clone_from(&body.name);
-            run.parent.clone_from(&body.parent);
-            run.experiment.clone_from(&body.experiment);
-            run.model.clone_from(&body.model);
-            run.version.clone_from(&body.version);
-            run.dataset.clone_from(&body.dataset);
-            run.started_by.clone_from(&body.started_by);
-            run.code.clone_from(&body.code);
-            run.params = body.params.object();
-            run.status.clone_from(&body.status);
-            run.error.clone_from(&body.error);
-            run.finished_at = body.finished_at;
-            run.datasets.clone_from(&body.datasets);
-            let artifacts = body.artifacts.iter();
-            run.artifacts = artifacts.map(|(_, artifact)| artifact.clone()).collect();
-        }
-        run
+        entity.run(id, self.name(EntityKind::Run, id))
     }
 
     /// A page of a list of entities of a kind, by number.
@@ -265,10 +160,7 @@ impl State {
                 let after = list.after::<(i64, String)>()?;
                 let after = after.map(|(id, label)| (label, id));
                 let key = |id: i64, entity: &Entity| {
-                    let name = match &entity.body {
-                        Body::Run(body) => body.name.clone(),
-                        _ => None,
-                    };
+                    let name = entity.run_body().and_then(|body| body.name.clone());
                     let label = name.unwrap_or_else(|| self.name(EntityKind::Run, id as EntityId));
                     (label, id)
                 };
@@ -303,13 +195,15 @@ impl State {
         let all = self.entities.all_behind(EntityKind::Run, 0);
         let fits =
             |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        let selected = |entity: &Entity| match &entity.body {
-            Body::Run(body) => {
+        let selected = |entity: &Entity| match entity.run_body() {
+            Some(body) => {
                 fits(&filter.experiment, &body.experiment)
                     && fits(&filter.model, &body.model)
                     && fits(&filter.status, &body.status)
             }
-            _ => filter.experiment.is_none() && filter.model.is_none() && filter.status.is_none(),
+            None => {
+                filter.experiment.is_none() && filter.model.is_none() && filter.status.is_none()
+            }
         };
         let mut found: Vec<(K, EntityId, &Entity)> = all
             .ok_or(NOT_KEPT)?
@@ -532,21 +426,20 @@ impl ReadStore for LiveReads {
         page: PageRequest,
     ) -> Result<Option<Page<ModelVersion>>, ReadError> {
         self.view.with(|state| {
-            let Some((model, entity)) = state.shown(EntityKind::Model, model)? else {
+            let Some((model, _)) = state.shown(EntityKind::Model, model)? else {
                 return Ok(None);
             };
+            let versions = state.entities.versions(model);
             let list = List::new("versions", &model.to_string(), page);
             let after = list.after::<i64>()?.unwrap_or(0);
             let mut items = Vec::new();
-            let behind = entity
-                .versions
-                .partition_point(|id| i64::from(*id) <= after);
-            for id in &entity.versions[behind..] {
+            let behind = versions.partition_point(|id| i64::from(*id) <= after);
+            for id in &versions[behind..] {
                 if items.len() == list.rows() as usize {
                     break;
                 }
                 if let Some(version) = state.shown_version(&VersionKey::Id(*id))? {
-                    items.push(state.version(&version)?);
+                    items.push(state.version(version)?);
                 }
             }
             Ok(Some(list.page(items, |last| i64::from(last.id))))
@@ -556,7 +449,7 @@ impl ReadStore for LiveReads {
     async fn version(&self, key: &VersionKey) -> Result<Option<ModelVersion>, ReadError> {
         self.view.with(|state| {
             let found = state.shown_version(key)?;
-            found.map(|version| state.version(&version)).transpose()
+            found.map(|version| state.version(version)).transpose()
         })
     }
 

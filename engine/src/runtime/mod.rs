@@ -418,7 +418,7 @@ impl Runner {
                 expected,
             });
         }
-        Ok(checkpoint.offset)
+        Ok(self.projection.start(&checkpoint).min(checkpoint.offset))
     }
 
     /// Applies batches, however long the store is away. Answers why it did not.

@@ -4,4 +4,6 @@
 
 mod cli;
 mod demo;
+mod layers;
 mod read_store;
+mod redis;

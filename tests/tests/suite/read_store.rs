@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use modelog_engine::Checkpoint;
-use modelog_engine::batch::LoggedBatch;
-use modelog_engine::live::{LiveConfig, LiveProjection, LiveView};
-use modelog_engine::projection::{Projection, ProjectionError, View};
-use modelog_engine::read::Layered;
-use modelog_sql::{SqlConfig, SqlProjection, SqlStore};
+use modelog_engine::live::{LiveConfig, LiveView};
+use modelog_sql::{SqlConfig, SqlStore};
 use modelog_tests::read_store::{Factory, Subject, contract, random_histories};
 use modelog_tests::read_store_oracle::OracleFactory;
 
+use crate::layers::layered;
+
 /// SQLite databases, each in a directory of its own.
-struct SqliteFactory;
+pub(crate) struct SqliteFactory;
 
 #[async_trait]
 impl Factory for SqliteFactory {
@@ -76,60 +74,16 @@ fn the_live_view_answers_what_a_plain_fold_answers() {
 /// A live view that keeps next to nothing, before a database that keeps everything.
 struct LayeredFactory(LiveConfig);
 
-/// Two projections as one.
-struct Both {
-    live: LiveProjection,
-    sql: SqlProjection,
-}
-
-#[async_trait]
-impl Projection for Both {
-    fn name(&self) -> &str {
-        self.live.name()
-    }
-
-    fn fold_version(&self) -> u32 {
-        self.live.fold_version()
-    }
-
-    async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError> {
-        self.live.open().await?;
-        self.sql.open().await
-    }
-
-    async fn apply(
-        &mut self,
-        batches: &[Arc<LoggedBatch>],
-        view: View<'_>,
-        to: Checkpoint,
-    ) -> Result<(), ProjectionError> {
-        self.live.apply(batches, view, to).await?;
-        self.sql.apply(batches, view, to).await
-    }
-
-    async fn clear(&mut self) -> Result<(), ProjectionError> {
-        self.live.clear().await?;
-        self.sql.clear().await
-    }
-}
-
 #[async_trait]
 impl Factory for LayeredFactory {
     async fn subject(&self) -> Subject {
-        let Subject { reads, guard, .. } = SqliteFactory.subject().await;
-        let (_, store) = guard
-            .downcast_ref::<(tempfile::TempDir, SqlStore)>()
-            .unwrap();
         let view = LiveView::new(self.0);
-        let projection = Both {
-            live: view.projection(),
-            sql: store.projection(),
+        let live = Subject {
+            projection: Box::new(view.projection()),
+            reads: Arc::new(view.reads()),
+            guard: Box::new(()),
         };
-        Subject {
-            projection: Box::new(projection),
-            reads: Arc::new(Layered::new(Arc::new(view.reads()), reads, ())),
-            guard,
-        }
+        layered(live, SqliteFactory.subject().await)
     }
 }
 

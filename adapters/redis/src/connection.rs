@@ -1,0 +1,177 @@
+//! A connection: commands go out in pipelines of bounded size, and every reply is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisResult, Value};
+
+use crate::config::RedisConfig;
+use crate::error::RedisError;
+
+/// The most commands of a pipeline.
+const PIPELINE_COMMANDS: usize = 1000;
+/// Its most bytes, but for a single command that is larger.
+const PIPELINE_BYTES: usize = 1 << 20;
+/// How long a connection may take to be made.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Commands on their way, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Commands {
+    all: Vec<Cmd>,
+}
+
+impl Commands {
+    pub(crate) fn push(&mut self, command: Cmd) {
+        self.all.push(command);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+}
+
+/// A command of a name on a key.
+pub(crate) fn command(name: &str, key: &str) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(key);
+    command
+}
+
+fn bytes(command: &Cmd) -> usize {
+    let arguments = command.args_iter().map(|argument| match argument {
+        redis::Arg::Simple(bytes) => bytes.len() + 16,
+        _ => 16,
+    });
+    arguments.sum()
+}
+
+/// A connection to the server.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    address: Arc<str>,
+    server: MultiplexedConnection,
+}
+
+impl Connection {
+    pub(crate) async fn open(config: &RedisConfig) -> Result<Self, RedisError> {
+        let address = config.address();
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIME))
+            .set_response_timeout(Some(config.response_time));
+        let client = config.client()?;
+        let server = client.get_multiplexed_async_connection_with_config(&settings);
+        match server.await {
+            Ok(server) => Ok(Self {
+                address: address.into(),
+                server,
+            }),
+            Err(source) => Err(RedisError::Unreachable { address, source }),
+        }
+    }
+
+    /// Sends commands, and answers with their replies, in order.
+    ///
+    /// # Errors
+    /// The first command that was refused; those behind it in the same pipeline were done all the same.
+    pub(crate) async fn run(&mut self, commands: Commands) -> Result<Vec<Value>, RedisError> {
+        let mut replies = Vec::with_capacity(commands.len());
+        self.each(commands, |command, reply| {
+            replies.push(reply.map_err(|error| refused(command, error))?);
+            Ok(())
+        })
+        .await?;
+        Ok(replies)
+    }
+
+    /// Sends commands, and shows each with its reply, in order.
+    ///
+    /// # Errors
+    /// The first error that `see` answers with, or that the server cannot be reached.
+    pub(crate) async fn each(
+        &mut self,
+        commands: Commands,
+        mut see: impl FnMut(&Cmd, RedisResult<Value>) -> Result<(), RedisError>,
+    ) -> Result<(), RedisError> {
+        let mut rest = commands.all.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
+            let mut sent = Vec::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
+            let mut size = 0;
+            while let Some(command) = rest.next_if(|command| {
+                size += bytes(command);
+                sent.is_empty() || sent.len() < PIPELINE_COMMANDS && size <= PIPELINE_BYTES
+            }) {
+                pipeline.add_command(command.clone());
+                sent.push(command);
+            }
+            let replies: Vec<RedisResult<Value>> = pipeline
+                .ignore_errors()
+                .query_async(&mut self.server)
+                .await
+                .map_err(|source| self.lost(source))?;
+            for (command, reply) in sent.iter().zip(replies) {
+                see(command, reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The reply to one command.
+    pub(crate) async fn one(&mut self, command: Cmd) -> Result<Value, RedisError> {
+        let mut commands = Commands::default();
+        commands.push(command);
+        Ok(self.run(commands).await?.pop().unwrap_or(Value::Nil))
+    }
+
+    fn lost(&self, source: redis::RedisError) -> RedisError {
+        RedisError::Unreachable {
+            address: self.address.to_string(),
+            source,
+        }
+    }
+}
+
+/// What the server said to a command that it did not do.
+pub(crate) fn refused(command: &Cmd, error: redis::RedisError) -> RedisError {
+    let mut arguments = command.args_iter().map(|argument| match argument {
+        redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    });
+    RedisError::Refused {
+        command: arguments.next().unwrap_or_default(),
+        key: arguments.next().unwrap_or_default(),
+        code: error.code().unwrap_or("ERR").to_owned(),
+        reply: error.to_string(),
+    }
+}
+
+/// A reply as text; none if it is nil or something else.
+pub(crate) fn text(reply: &Value) -> Option<&str> {
+    match reply {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A reply as a number.
+pub(crate) fn int(reply: &Value) -> Option<i64> {
+    match reply {
+        Value::Int(number) => Some(*number),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+/// The elements of a reply that is a list; nothing if it is not.
+pub(crate) fn list(reply: Value) -> Vec<Value> {
+    match reply {
+        Value::Array(all) | Value::Set(all) => all,
+        Value::Map(pairs) => pairs
+            .into_iter()
+            .flat_map(|(key, value)| [key, value])
+            .collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,85 @@
+//! What can go wrong, and whether waiting helps.
+
+use std::path::PathBuf;
+
+use modelog_engine::projection::ProjectionError;
+use modelog_engine::read::ReadError;
+
+use crate::NAME;
+
+/// Why Redis does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    #[error("redis.{setting} {reason}")]
+    Setting {
+        setting: &'static str,
+        reason: String,
+    },
+    #[error("{path} cannot be read")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("Redis at {address} cannot be reached")]
+    Unreachable {
+        address: String,
+        #[source]
+        source: redis::RedisError,
+    },
+    /// The server answers, and does not do it.
+    #[error("Redis refuses {command} on {key}: {reply}")]
+    Refused {
+        command: String,
+        key: String,
+        /// The code of the reply, such as `OOM`.
+        code: String,
+        reply: String,
+    },
+    /// Somebody else wrote the checkpoint, or it is gone.
+    #[error("the checkpoint in Redis is not where this program left it")]
+    Moved,
+    #[error(
+        "Redis holds keys that begin with {prefix}: and are not Modelog's, such as {key}; set `redis.prefix` to another one, \
+         or move them away"
+    )]
+    Foreign { prefix: String, key: String },
+    #[error("the key {key} holds what Modelog does not write: {what}; run `modelog rebuild redis`")]
+    Content { key: String, what: String },
+}
+
+impl RedisError {
+    /// Whether it may get better by itself.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::File { .. } | Self::Moved => true,
+            // A key of ours that is of another type, and arguments it does not take, stay so.
+            Self::Refused { code, .. } => code != "WRONGTYPE" && code != "ERR",
+            Self::Setting { .. } | Self::Foreign { .. } | Self::Content { .. } => false,
+        }
+    }
+}
+
+impl From<RedisError> for ProjectionError {
+    fn from(error: RedisError) -> Self {
+        if error.passes() {
+            return Self::Unavailable(Box::new(error));
+        }
+        let reason = match &error {
+            RedisError::Refused { code, key, .. } if code == "WRONGTYPE" => format!(
+                "{error}. The key is in the place of one of ours: move {key} away, then run `modelog rebuild redis`"
+            ),
+            _ => error.to_string(),
+        };
+        Self::Stopped { reason }
+    }
+}
+
+impl From<RedisError> for ReadError {
+    fn from(error: RedisError) -> Self {
+        Self::Unavailable {
+            store: NAME,
+            source: Box::new(error),
+        }
+    }
+}

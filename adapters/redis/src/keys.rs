@@ -1,0 +1,191 @@
+//! The names of keys.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use modelog_engine::event::EntityKind;
+use modelog_engine::names::EntityId;
+
+/// Whose series they are: a run's or a version's.
+pub(crate) type Owner = (EntityKind, EntityId);
+
+/// Makes keys below a prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The key with this rest.
+    pub(crate) fn key(&self, rest: impl fmt::Display) -> String {
+        format!("{}:{rest}", self.prefix)
+    }
+
+    pub(crate) fn entity(&self, kind: EntityKind, id: EntityId) -> String {
+        self.key(format_args!("{}:{id}", kind.name()))
+    }
+
+    /// The index of entities; of versions, that of their model.
+    pub(crate) fn index(&self, kind: EntityKind, parent: EntityId) -> String {
+        match kind {
+            EntityKind::Version => self.key(format_args!("idx:versions:{parent}")),
+            _ => self.key(format_args!("idx:{}s", kind.name())),
+        }
+    }
+
+    /// Names to numbers; of versions, those of their model.
+    pub(crate) fn names(&self, kind: EntityKind, parent: EntityId) -> String {
+        match kind {
+            EntityKind::Version => self.key(format_args!("idx:name:version:{parent}")),
+            _ => self.key(format_args!("idx:name:{}", kind.name())),
+        }
+    }
+
+    pub(crate) fn series(&self, owner: Owner) -> String {
+        self.key(format_args!("series:{}", Owned(owner)))
+    }
+
+    pub(crate) fn points(&self, owner: Owner, series: &str) -> String {
+        self.key(format_args!("metric:{}:{series}", Owned(owner)))
+    }
+
+    pub(crate) fn predictions(&self, version: EntityId) -> String {
+        self.key(format_args!("idx:predictions:{version}"))
+    }
+
+    /// A prediction, by what follows in its key.
+    pub(crate) fn prediction(&self, rest: &str) -> String {
+        self.key(format_args!("prediction:{rest}"))
+    }
+
+    pub(crate) fn checkpoint(&self) -> String {
+        self.key("checkpoint")
+    }
+
+    pub(crate) fn left(&self) -> String {
+        self.key("left")
+    }
+
+    pub(crate) fn stats(&self, version: Option<EntityId>) -> String {
+        match version {
+            None => self.key("stats"),
+            Some(version) => self.key(format_args!("stats:version:{version}")),
+        }
+    }
+}
+
+/// The owner of a series as it is written in keys.
+struct Owned(Owner);
+
+impl fmt::Display for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            (EntityKind::Version, id) => write!(f, "version:{id}"),
+            (_, id) => id.fmt(f),
+        }
+    }
+}
+
+/// Appends a name as it is written in keys.
+fn encode(name: &str, out: &mut String) {
+    for letter in name.chars() {
+        match letter {
+            '%' | ':' | '{' | '}' => write!(out, "%{:02X}", letter as u32).expect("it is a string"),
+            letter => out.push(letter),
+        }
+    }
+}
+
+/// A name as it is written in keys.
+pub(crate) fn encoded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    encode(name, &mut out);
+    out
+}
+
+/// A series as it is written in keys: `name:split`.
+pub(crate) fn series(name: &str, split: Option<&str>) -> String {
+    let mut out = encoded(name);
+    out.push(':');
+    match split {
+        None => out.push('_'),
+        // The one split that would look like none.
+        Some("_") => out.push_str("%5F"),
+        Some(split) => encode(split, &mut out),
+    }
+    out
+}
+
+/// The name and split of a series; none if it is not written so.
+pub(crate) fn series_names(text: &str) -> Option<(String, Option<String>)> {
+    let (name, split) = text.split_once(':')?;
+    let split = match split {
+        "_" => None,
+        split => Some(decoded(split)?),
+    };
+    Some((decoded(name)?, split))
+}
+
+/// What a name in a key was; none if it is not written so.
+pub(crate) fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut out = parts.next()?.to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        out.push(char::from(u8::from_str_radix(digits, 16).ok()?));
+        out.push_str(rest);
+    }
+    Some(out)
+}
+
+/// A member of a sorted set that is in the order of offsets where scores are equal.
+pub(crate) fn member(offset: u64, rest: &str) -> String {
+    format!("{offset:020}{rest}")
+}
+
+/// An offset and the rest of such a member.
+pub(crate) fn of_member(member: &str) -> Option<(u64, &str)> {
+    let (offset, rest) = member.split_at_checked(20)?;
+    Some((offset.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_and_never_meet() {
+        let names = ["loss", "a:b", "a%3Ab", "{x}", "é", "_", "", "%"];
+        let mut all = std::collections::HashSet::new();
+        for name in names.into_iter().filter(|name| !name.is_empty()) {
+            for split in names.into_iter().map(Some).chain([None]) {
+                let text = series(name, split);
+                let found = series_names(&text).unwrap();
+                assert_eq!((found.0.as_str(), found.1.as_deref()), (name, split));
+                assert!(all.insert(text));
+            }
+        }
+        assert_eq!(series("val:loss", Some("train")), "val%3Aloss:train");
+        assert_eq!(series("loss", None), "loss:_");
+    }
+
+    #[test]
+    fn members_are_in_the_order_of_offsets() {
+        assert!(member(9, ":p") < member(10, ":a"));
+        assert_eq!(
+            of_member(&member(u64::MAX, ":p:2")),
+            Some((u64::MAX, ":p:2"))
+        );
+        assert_eq!(of_member("12:p"), None);
+    }
+}

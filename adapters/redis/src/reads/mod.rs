@@ -1,0 +1,194 @@
+//! Answers from Redis. Every question takes a few trips to the server, however long its answer is.
+//!
+//! Where an answer would need what is no longer kept, or what expired or was evicted, it is
+//! [`ReadError::NotKept`]. Lists of runs in other orders than by start, or of more runs than can be looked through, are left
+//! to SQL in the same way.
+
+mod entities;
+mod predictions;
+mod runs;
+mod series;
+mod statistics;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use modelog_engine::read::{
+    Dataset, Experiment, Key, Model, ModelVersion, Page, PageRequest, Prediction, ReadError,
+    ReadStore, Run, RunFilter, Series, SeriesOwner, SeriesQuery, SeriesSummary, StatsTotals,
+    VersionKey, VersionStats,
+};
+use modelog_engine::{Offset, Timestamp};
+use redis::Cmd;
+use tokio::sync::Mutex;
+
+use crate::NAME;
+use crate::config::RedisConfig;
+use crate::connection::{Commands, Connection, command, int, text};
+use crate::error::RedisError;
+use crate::hash::Hash;
+use crate::keys::Keys;
+
+/// The answer needs what Redis does not keep.
+const NOT_KEPT: ReadError = ReadError::NotKept { store: NAME };
+
+/// The store as one that answers questions.
+#[derive(Clone, Debug)]
+pub struct RedisReads {
+    config: Arc<RedisConfig>,
+    keys: Keys,
+    /// Shared by all questions; made when one is asked, and again after it broke.
+    server: Arc<Mutex<Option<Connection>>>,
+}
+
+impl RedisReads {
+    pub(crate) fn new(config: Arc<RedisConfig>) -> Self {
+        Self {
+            keys: Keys::new(&config.prefix),
+            config,
+            server: Arc::default(),
+        }
+    }
+
+    async fn connection(&self) -> Result<Connection, RedisError> {
+        let mut server = self.server.lock().await;
+        if let Some(server) = &*server {
+            return Ok(server.clone());
+        }
+        let made = Connection::open(&self.config).await?;
+        Ok(server.insert(made).clone())
+    }
+
+    /// The replies to commands, in order.
+    async fn run(&self, commands: Commands) -> Result<Vec<redis::Value>, RedisError> {
+        let replies = self.connection().await?.run(commands).await;
+        if let Err(RedisError::Unreachable { .. }) = replies {
+            *self.server.lock().await = None;
+        }
+        replies
+    }
+
+    async fn one(&self, command: Cmd) -> Result<redis::Value, RedisError> {
+        let mut commands = Commands::default();
+        commands.push(command);
+        Ok(self.run(commands).await?.pop().unwrap_or(redis::Value::Nil))
+    }
+
+    /// Whole hashes; none where there is none.
+    async fn hashes(&self, keys: Vec<String>) -> Result<Vec<Option<Hash>>, RedisError> {
+        let mut commands = Commands::default();
+        for key in &keys {
+            commands.push(command("HGETALL", key));
+        }
+        let replies = self.run(commands).await?;
+        let read = |(key, reply)| Hash::read(key, reply);
+        keys.into_iter().zip(replies).map(read).collect()
+    }
+}
+
+#[async_trait]
+impl ReadStore for RedisReads {
+    fn projection(&self) -> &str {
+        NAME
+    }
+
+    async fn models(&self, page: PageRequest) -> Result<Page<Model>, ReadError> {
+        self.list_models(page).await
+    }
+
+    async fn model(&self, key: &Key) -> Result<Option<Model>, ReadError> {
+        self.one_model(key).await
+    }
+
+    async fn versions(
+        &self,
+        model: &Key,
+        page: PageRequest,
+    ) -> Result<Option<Page<ModelVersion>>, ReadError> {
+        self.list_versions(model, page).await
+    }
+
+    async fn version(&self, key: &VersionKey) -> Result<Option<ModelVersion>, ReadError> {
+        self.one_version(key).await
+    }
+
+    async fn datasets(&self, page: PageRequest) -> Result<Page<Dataset>, ReadError> {
+        self.list_datasets(page).await
+    }
+
+    async fn dataset(&self, key: &Key) -> Result<Option<Dataset>, ReadError> {
+        self.one_dataset(key).await
+    }
+
+    async fn experiments(&self, page: PageRequest) -> Result<Page<Experiment>, ReadError> {
+        self.list_experiments(page).await
+    }
+
+    async fn experiment(&self, key: &Key) -> Result<Option<Experiment>, ReadError> {
+        self.one_experiment(key).await
+    }
+
+    async fn runs(&self, filter: &RunFilter, page: PageRequest) -> Result<Page<Run>, ReadError> {
+        self.list_runs(filter, page).await
+    }
+
+    async fn run(&self, key: &Key) -> Result<Option<Run>, ReadError> {
+        self.one_run(key).await
+    }
+
+    async fn series(&self, owner: &SeriesOwner) -> Result<Option<Vec<SeriesSummary>>, ReadError> {
+        self.summaries(owner).await
+    }
+
+    async fn points(
+        &self,
+        owner: &SeriesOwner,
+        name: &str,
+        query: &SeriesQuery,
+    ) -> Result<Option<Series>, ReadError> {
+        self.points_of(owner, name, query).await
+    }
+
+    async fn predictions(
+        &self,
+        version: &VersionKey,
+        page: PageRequest,
+    ) -> Result<Option<Page<Prediction>>, ReadError> {
+        self.list_predictions(version, page).await
+    }
+
+    async fn prediction(
+        &self,
+        model: &Key,
+        prediction_id: &str,
+    ) -> Result<Option<Prediction>, ReadError> {
+        self.one_prediction(model, prediction_id).await
+    }
+
+    async fn stats(&self) -> Result<StatsTotals, ReadError> {
+        self.totals().await
+    }
+
+    async fn version_stats(
+        &self,
+        version: &VersionKey,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<Option<VersionStats>, ReadError> {
+        self.stats_of(version, since, until).await
+    }
+
+    async fn offset(&self) -> Result<Offset, ReadError> {
+        let mut asked = command("HGET", &self.keys.checkpoint());
+        asked.arg("offset");
+        let found = self.one(asked).await?;
+        Ok(Offset(
+            text(&found).and_then(|text| text.parse().ok()).unwrap_or(0),
+        ))
+    }
+}
+
+/// A number out of a reply.
+fn id(reply: &redis::Value) -> Option<u32> {
+    int(reply).and_then(|number| number.try_into().ok())
+}

@@ -1,0 +1,302 @@
+//! Predictions, each with the latest feedback on it.
+
+use modelog_engine::event::EntityKind;
+use modelog_engine::names::EntityId;
+use modelog_engine::read::cursor::List;
+use modelog_engine::read::{Feedback, Key, Page, PageRequest, Prediction, ReadError, VersionKey};
+use modelog_engine::stats::LabelFacts;
+use modelog_engine::{Offset, Timestamp};
+
+use super::entities::ShownVersion;
+use super::{NOT_KEPT, RedisReads};
+use crate::connection::{Commands, command, list, text};
+use crate::error::RedisError;
+use crate::fold::predictions::{Given, Place, parse_place};
+use crate::hash::{Hash, parse_float};
+use crate::keys::{encoded, of_member};
+
+/// How many members of an index are read at a time, at least.
+const MEMBERS_MIN: usize = 64;
+/// As many predictions are looked through for statistics of a stretch of time; beyond that they are for SQL.
+const STRETCH_MAX: usize = 20_000;
+
+/// A prediction out of its hash.
+pub(super) struct Found {
+    pub(super) view: Prediction,
+    pub(super) complete: bool,
+    model: EntityId,
+    version: EntityId,
+}
+
+/// A prediction in an index.
+struct Member {
+    place: Place,
+    rest: String,
+}
+
+impl RedisReads {
+    /// The highest place of a version's predictions that are no longer kept.
+    async fn left(&self, version: EntityId) -> Result<Option<Place>, RedisError> {
+        let mut asked = command("HGET", &self.keys.left());
+        asked.arg(version);
+        let reply = self.one(asked).await?;
+        Ok(text(&reply).and_then(parse_place))
+    }
+
+    pub(super) async fn list_predictions(
+        &self,
+        version: &VersionKey,
+        request: PageRequest,
+    ) -> Result<Option<Page<Prediction>>, ReadError> {
+        let Some(version) = self.shown_version(version).await? else {
+            return Ok(None);
+        };
+        let list = List::new("predictions", &version.id().to_string(), request);
+        let after = list.after::<(i64, i64)>()?;
+        let after = after.map(|(time, offset)| (time, offset as u64));
+        let wanted = list.rows() as usize;
+        let left = self.left(version.id()).await?;
+        let above = |member: &Member| left.is_none_or(|left| member.place > left);
+        let members = self.newest(version.id(), after, wanted).await?;
+        let kept = members.into_iter().take_while(above).collect::<Vec<_>>();
+        // Behind these come those that have left, of which there is one at least.
+        let cut = left.is_some() && kept.len() < wanted;
+        if cut && kept.len() + 1 < wanted {
+            return Err(NOT_KEPT);
+        }
+        let found = self.read(&kept, version.id()).await?;
+        let items = found.into_iter().map(|found| found.view).collect();
+        let key = |last: &Prediction| (last.time.micros(), last.log_offset.0 as i64);
+        let mut page = list.page(items, key);
+        if cut && let Some(last) = page.items.last() {
+            page.next_cursor = Some(list.cursor(&key(last)));
+        }
+        Ok(Some(page))
+    }
+
+    /// Members of a version's index behind a place, newest first: as many as wanted, or all.
+    async fn newest(
+        &self,
+        version: EntityId,
+        after: Option<Place>,
+        wanted: usize,
+    ) -> Result<Vec<Member>, RedisError> {
+        let key = self.keys.predictions(version);
+        let step = wanted.max(MEMBERS_MIN);
+        let mut members = Vec::new();
+        for turn in 0.. {
+            let mut asked = command("ZREVRANGEBYSCORE", &key);
+            asked.arg(after.map_or_else(|| "+inf".into(), |(time, _)| time.to_string()));
+            asked.arg("-inf").arg("WITHSCORES");
+            asked.arg("LIMIT").arg(turn * step).arg(step);
+            let found = read_members(&key, list(self.one(asked).await?))?;
+            let last = found.len() < step;
+            // Those of the same time that come before.
+            let behind = found
+                .into_iter()
+                .filter(|member| after.is_none_or(|after| member.place < after));
+            members.extend(behind);
+            if last || members.len() >= wanted {
+                break;
+            }
+        }
+        members.truncate(wanted);
+        Ok(members)
+    }
+
+    /// The predictions of members, all of which must be there.
+    async fn read(&self, members: &[Member], version: EntityId) -> Result<Vec<Found>, ReadError> {
+        let keys = members
+            .iter()
+            .map(|member| self.keys.prediction(&member.rest));
+        let hashes = self.hashes(keys.collect()).await?;
+        let mut all = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            // It expired, was evicted, or has left just now.
+            let found = read_prediction(&hash.ok_or(NOT_KEPT)?)?;
+            if found.version != version {
+                return Err(NOT_KEPT);
+            }
+            all.push(found);
+        }
+        Ok(all)
+    }
+
+    /// A version's predictions of a stretch of time, oldest first.
+    pub(super) async fn stretch(
+        &self,
+        version: &ShownVersion,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<Vec<Found>, ReadError> {
+        let left = self.left(version.id()).await?;
+        let first = since.map(Timestamp::micros);
+        if left.is_some_and(|(time, _)| first.is_none_or(|first| first <= time)) {
+            return Err(NOT_KEPT);
+        }
+        let key = self.keys.predictions(version.id());
+        let mut asked = command("ZRANGEBYSCORE", &key);
+        asked.arg(first.map_or_else(|| "-inf".into(), |first| first.to_string()));
+        asked.arg(until.map_or_else(|| "+inf".into(), |until| format!("({}", until.micros())));
+        asked
+            .arg("WITHSCORES")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(STRETCH_MAX + 1);
+        let members = read_members(&key, list(self.one(asked).await?))?;
+        if members.len() > STRETCH_MAX {
+            return Err(NOT_KEPT);
+        }
+        self.read(&members, version.id()).await
+    }
+
+    pub(super) async fn one_prediction(
+        &self,
+        model: &Key,
+        id: &str,
+    ) -> Result<Option<Prediction>, ReadError> {
+        let Some((model, _)) = self.shown(EntityKind::Model, model).await? else {
+            return Ok(None);
+        };
+        let id = encoded(id);
+        let keys = [id.clone(), format!("{id}:{}", model.id)];
+        let hashes = self
+            .hashes(keys.map(|rest| self.keys.prediction(&rest)).to_vec())
+            .await?;
+        let mut found = None;
+        for hash in hashes.into_iter().flatten() {
+            // A key that is only claimed holds nothing yet.
+            if hash.get("model_id").is_some() {
+                let read = read_prediction(&hash)?;
+                if read.model == model.id {
+                    found = Some(read);
+                }
+            }
+        }
+        let mut commands = Commands::default();
+        commands.push(command("HLEN", &self.keys.left()));
+        let lost = self.run(commands).await?;
+        let lost = lost.first().and_then(crate::connection::int) > Some(0);
+        let Some(found) = found else {
+            // It may have left, or expired.
+            return if lost || self.config.predictions_ttl.is_some() {
+                Err(NOT_KEPT)
+            } else {
+                Ok(None)
+            };
+        };
+        let place = (found.view.time.micros(), found.view.log_offset.0);
+        if lost
+            && self
+                .left(found.version)
+                .await?
+                .is_some_and(|left| place <= left)
+        {
+            return Err(NOT_KEPT);
+        }
+        let version = VersionKey::Id(found.version);
+        Ok(self.shown_version(&version).await?.map(|_| found.view))
+    }
+}
+
+fn read_members(key: &str, parts: Vec<redis::Value>) -> Result<Vec<Member>, RedisError> {
+    let read = |pair: &[redis::Value]| {
+        let (offset, rest) = of_member(text(pair.first()?)?)?;
+        // A score is a number, and comes as one.
+        let time = text(pair.get(1)?)?.parse::<f64>().ok()? as i64;
+        Some(Member {
+            place: (time, offset),
+            rest: rest.strip_prefix(':')?.to_owned(),
+        })
+    };
+    let members: Option<Vec<Member>> = parts.chunks(2).map(read).collect();
+    members.ok_or_else(|| RedisError::Content {
+        key: key.to_owned(),
+        what: "a member that is no prediction".into(),
+    })
+}
+
+fn read_prediction(hash: &Hash) -> Result<Found, ReadError> {
+    if hash
+        .get("omitted")
+        .is_some_and(|omitted| !omitted.is_empty())
+    {
+        return Err(NOT_KEPT);
+    }
+    let missing = |name: &str| hash.content(format!("no {name}"));
+    let needed = |name: &str| hash.text(name).ok_or_else(|| missing(name));
+    let mut view = Prediction {
+        prediction_id: needed("prediction_id")?,
+        model: needed("model")?,
+        version: needed("version")?,
+        time: hash.time("time")?.ok_or_else(|| missing("time"))?,
+        log_offset: Offset(
+            hash.number("log_offset")?
+                .ok_or_else(|| missing("log_offset"))?,
+        ),
+        input: hash.json("input")?,
+        output: hash.json("output")?,
+        predicted_class: hash.text("predicted_class"),
+        predicted_value: hash.float("predicted_value")?,
+        confidence: hash.float("confidence")?,
+        inference_time_ms: hash.float("inference_time_ms")?,
+        timings: hash.json("timings")?,
+        request_id: hash.text("request_id"),
+        trace_id: hash.text("trace_id"),
+        session_id: hash.text("session_id"),
+        user_id: hash.text("user_id"),
+        environment: hash.text("environment"),
+        sample_rate: hash.float("sample_rate")?,
+        input_tokens: hash.number("input_tokens")?,
+        output_tokens: hash.number("output_tokens")?,
+        time_to_first_token_ms: hash.float("time_to_first_token_ms")?,
+        error: hash.text("error"),
+        tags: hash.json("tags")?,
+        feedback: None,
+    };
+    let given = hash.read_as("feedback", |json| serde_json::from_str::<Given>(json).ok())?;
+    view.feedback = given
+        .map(|given| feedback(given, &view, hash))
+        .transpose()?;
+    Ok(Found {
+        view,
+        complete: hash.get("complete") == Some("1"),
+        model: hash
+            .number("model_id")?
+            .ok_or_else(|| missing("model_id"))?,
+        version: hash
+            .number("version_id")?
+            .ok_or_else(|| missing("version_id"))?,
+    })
+}
+
+fn feedback(given: Given, view: &Prediction, hash: &Hash) -> Result<Feedback, RedisError> {
+    let number = |text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => match parse_float(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(hash.content(format!("{text:?} in its feedback"))),
+        },
+    };
+    let true_value = number(given.true_value)?;
+    let facts = LabelFacts::compare(
+        given.correct,
+        (view.predicted_class.as_ref(), given.true_class.as_ref()),
+        (view.predicted_value, true_value),
+    );
+    let label = given
+        .label
+        .map(modelog_engine::event::Json::parse)
+        .transpose();
+    Ok(Feedback {
+        true_class: given.true_class,
+        true_value,
+        correct: facts.correct,
+        label: label.map_err(|problem| hash.content(problem.to_string()))?,
+        score: number(given.score)?,
+        score_name: given.score_name,
+        feedback_source: given.feedback_source,
+        time: Timestamp::from_micros(given.time),
+        log_offset: Offset(given.log_offset),
+    })
+}

@@ -1,0 +1,96 @@
+//! Counts and quantiles as the engine published them; over a stretch of time from the predictions that are kept.
+
+use modelog_engine::read::{ReadError, StatsTotals, VersionKey, VersionStats};
+use modelog_engine::stats::{LabelFacts, PredictionFacts, VersionStatistics};
+use modelog_engine::{Offset, Timestamp};
+
+use super::RedisReads;
+use crate::connection::{Commands, command, text};
+use crate::error::RedisError;
+use crate::hash::Hash;
+
+impl RedisReads {
+    pub(super) async fn totals(&self) -> Result<StatsTotals, ReadError> {
+        let key = self.keys.stats(None);
+        let reply = self.one(command("HGETALL", &key)).await?;
+        let Some(hash) = Hash::read(key, reply)? else {
+            return Ok(StatsTotals::default());
+        };
+        let count = |name: &str| -> Result<u64, RedisError> {
+            let count = hash.number(name)?;
+            count.ok_or_else(|| hash.content(format!("no {name}")))
+        };
+        Ok(StatsTotals {
+            events: count("events")?,
+            models: count("models")?,
+            versions: count("versions")?,
+            datasets: count("datasets")?,
+            experiments: count("experiments")?,
+            runs: count("runs")?,
+            metric_points: count("metric_points")?,
+            predictions: count("predictions")?,
+            prediction_errors: count("prediction_errors")?,
+            feedback: count("feedback")?,
+            feedback_unmatched: count("feedback_unmatched")?,
+            rejected: count("rejected")?,
+            as_of_offset: Offset(count("as_of_offset")?),
+        })
+    }
+
+    pub(super) async fn stats_of(
+        &self,
+        version: &VersionKey,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<Option<VersionStats>, ReadError> {
+        let Some(shown) = self.shown_version(version).await? else {
+            return Ok(None);
+        };
+        let (model, version) = shown.names();
+        if since.is_none() && until.is_none() {
+            let key = self.keys.stats(Some(shown.id()));
+            let mut state = command("HGET", &key);
+            state.arg("state");
+            let mut as_of = command("HGET", &self.keys.stats(None));
+            as_of.arg("as_of_offset");
+            let mut commands = Commands::default();
+            commands.push(state);
+            commands.push(as_of);
+            let replies = self.run(commands).await?;
+            let statistics = match &replies[0] {
+                redis::Value::BulkString(state) => {
+                    VersionStatistics::decode(state).map_err(|error| RedisError::Content {
+                        key,
+                        what: error.to_string(),
+                    })?
+                }
+                _ => VersionStatistics::default(),
+            };
+            let as_of = text(&replies[1]).and_then(|text| text.parse().ok());
+            let as_of = Offset(as_of.unwrap_or(0));
+            return Ok(Some(statistics.view(model, version, as_of)));
+        }
+        let mut statistics = VersionStatistics::default();
+        for found in self.stretch(&shown, since, until).await? {
+            if !found.complete {
+                continue;
+            }
+            let view = found.view;
+            statistics.add_prediction(&PredictionFacts {
+                time: view.time,
+                is_error: view.error.is_some(),
+                latency_ms: view.inference_time_ms,
+                confidence: view.confidence,
+            });
+            if let Some(feedback) = &view.feedback {
+                statistics.add_label(&LabelFacts::compare(
+                    feedback.correct,
+                    (view.predicted_class.as_ref(), feedback.true_class.as_ref()),
+                    (view.predicted_value, feedback.true_value),
+                ));
+            }
+        }
+        let as_of = modelog_engine::read::ReadStore::offset(self).await?;
+        Ok(Some(statistics.view(model, version, as_of)))
+    }
+}
