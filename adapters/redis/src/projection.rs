@@ -1,7 +1,8 @@
 //! Fills Redis from the log.
 //!
 //! Each call to `apply` asks first whether the checkpoint is where this program left it: a server that was emptied, or that
-//! somebody else writes to, is noticed before anything is written. It ends by moving it.
+//! somebody else writes to, is noticed before anything is written. It ends by moving it; the reply says how many of the
+//! fields are new, and so whether the server was emptied meanwhile. Then nothing counts as done.
 //!
 //! # After a connection
 //! A server that was a replica may lack the last moments of what its master had acknowledged, and where there are several
@@ -26,6 +27,10 @@ use crate::keys::Keys;
 
 /// The version of the rules in `fold`: stores filled by others must be rebuilt.
 const FOLD_VERSION: u32 = 1;
+/// The fields of the checkpoint; without them nothing is done.
+const FIELDS: [&str; 5] = ["log", "epoch", "offset", "fold_version", "before"];
+/// The field that says whose keys these are.
+const OURS: &str = "modelog";
 /// How many keys are looked at, or removed, at a time.
 const SCAN_KEYS: usize = 1000;
 
@@ -117,6 +122,10 @@ impl RedisProjection {
             Found::Nothing | Found::Cleared => None,
         };
         let start = at.map_or(Offset::ZERO, |stand| stand.before);
+        // From here on the key is there, unless the server is emptied.
+        let mut ours = command("HSET", &self.keys.checkpoint());
+        ours.arg(OURS).arg(1);
+        server.one(ours).await?;
         let memory = Memory::read(&self.keys, &mut server).await?;
         self.session = Some(Session {
             memory,
@@ -165,7 +174,17 @@ impl RedisProjection {
             at: to,
             before: session.rewinds.pass(to.offset),
         };
-        write(stand, &self.keys, server).await?;
+        let new = write(stand, &self.keys, server).await?;
+        if new
+            != if session.at.is_some() {
+                0
+            } else {
+                FIELDS.len()
+            }
+        {
+            forget(&self.keys, server).await?;
+            return Err(RedisError::Moved);
+        }
         session.at = Some(stand);
         session.done = to.offset;
         session.published = published;
@@ -177,12 +196,7 @@ impl RedisProjection {
         self.session = None;
         let mut server = Connection::open(&self.config).await?;
         // First of all, so that what is left when this is broken off is known to be ours.
-        let mut cleared = command("HSET", &self.keys.checkpoint());
-        cleared.arg("cleared").arg(1);
-        server.one(cleared).await?;
-        let mut fields = command("HDEL", &self.keys.checkpoint());
-        fields.arg(&["log", "epoch", "offset", "fold_version", "before"]);
-        server.one(fields).await?;
+        forget(&self.keys, &mut server).await?;
         let mut cursor = "0".to_owned();
         loop {
             let (next, keys) = scan(&self.keys, &cursor, &mut server).await?;
@@ -236,15 +250,30 @@ async fn read(keys: &Keys, server: &mut Connection) -> Result<Found, RedisError>
     }))
 }
 
-async fn write(stand: Stand, keys: &Keys, server: &mut Connection) -> Result<(), RedisError> {
+/// Says that nothing is done, and that what is there is ours.
+async fn forget(keys: &Keys, server: &mut Connection) -> Result<(), RedisError> {
+    let mut commands = Commands::default();
+    let mut ours = command("HSET", &keys.checkpoint());
+    ours.arg(OURS).arg(1);
+    commands.push(ours);
+    let mut fields = command("HDEL", &keys.checkpoint());
+    fields.arg(&FIELDS);
+    commands.push(fields);
+    server.run(commands).await?;
+    Ok(())
+}
+
+/// Moves the checkpoint; answers how many of its fields were not there.
+async fn write(stand: Stand, keys: &Keys, server: &mut Connection) -> Result<usize, RedisError> {
     let mut command = command("HSET", &keys.checkpoint());
+    command.arg(OURS).arg(1);
     command.arg("log").arg(stand.at.log.to_string());
     command.arg("epoch").arg(stand.at.epoch);
     command.arg("offset").arg(stand.at.offset.0);
     command.arg("fold_version").arg(stand.at.fold_version);
     command.arg("before").arg(stand.before.0);
-    server.one(command).await?;
-    Ok(())
+    let new = server.one(command).await?;
+    Ok(int(&new).unwrap_or(0) as usize)
 }
 
 /// Some keys below the prefix, and where to go on.

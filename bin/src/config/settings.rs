@@ -49,8 +49,12 @@ pub(crate) enum ReadFrom {
 }
 
 impl Word for ReadFrom {
-    const EXPECTED: &'static str = "\"memory\" or \"sql\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("sql", Self::Sql)];
+    const EXPECTED: &'static str = "\"memory\", \"redis\" or \"sql\"";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("memory", Self::Memory),
+        ("redis", Self::Redis),
+        ("sql", Self::Sql),
+    ];
 }
 
 /// Which backups are made while serving.
