@@ -70,6 +70,11 @@ pub trait Projection: Send {
         to: Checkpoint,
     ) -> Result<(), ProjectionError>;
 
+    /// What is wrong with a store that takes everything all the same, such as one that throws away what it was given.
+    fn degraded(&self) -> Option<String> {
+        None
+    }
+
     /// What the store does by itself while there is nothing to apply, such as finishing what is due. It ends only if that
     /// fails: then the projection is opened again. It is dropped whenever there is something to apply, and begun anew.
     async fn idle(&mut self) -> ProjectionError {

@@ -280,6 +280,40 @@ def test_a_server_that_is_full_is_waited_for(store, settings, tmp_path):
     assert server.stop() == 0
 
 
+def test_a_server_that_throws_keys_away_is_not_believed(store, settings, tmp_path):
+    settings(redis__ttl__predictions="forever", read_from="redis")
+    server = Server(tmp_path / "data").start()
+    post(server, *STORY, *(prediction(at, error="x" * 200) for at in range(1000)))
+    caught_up(server)
+    db = store.client()
+    db.config_set("maxmemory-policy", "allkeys-random")
+    db.config_set("maxmemory", db.info("memory")["used_memory"] - 300_000)
+    post(server, *(prediction(at, error="x" * 200) for at in range(1000, 2000)))
+    until(lambda: db.info("stats")["evicted_keys"] > 0, "keys go")
+    # From here on it throws away no more; what is gone is gone.
+    db.config_set("maxmemory", 0)
+
+    def degraded():
+        # It looks once a second, when there is something to write.
+        post(server, prediction(5000))
+        found = status(server)
+        return found["state"] == "degraded" and "evicted_keys" in found["last_error"] and found
+
+    until(degraded, "it is noticed")
+    assert "degraded" in json.dumps(server.json("/readyz")["degraded"])
+    page = server.json("/v1/models/m/versions/v/predictions?limit=10000")["items"]
+    assert len(page) == 2001, "SQL answers"
+    assert server.json("/v1/models/resnet50")["framework"] == "PyTorch"
+    # With room for everything, and built again, it is whole.
+    db.config_set("maxmemory-policy", "noeviction")
+    db.config_set("maxmemory", 0)
+    assert httpx.post(f"{server.url}/v1/projections/redis/rebuild").status_code == 202
+    caught_up(server)
+    assert db.hget("aidb:checkpoint", "not_whole") == "0"
+    until(lambda: db.zcard("aidb:idx:predictions:2") == 2001, "everything is there")
+    assert server.stop() == 0
+
+
 def test_a_server_that_is_not_there_yet_is_waited_for(store, settings, tmp_path):
     store.kill()
     settings(read_from="redis")

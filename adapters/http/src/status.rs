@@ -63,7 +63,7 @@ enum Degraded {
     /// A store that lags or stopped.
     Store {
         projection: String,
-        /// `starting`, `running`, `retrying`, `stopped` or `clearing`.
+        /// `starting`, `running`, `degraded`, `retrying`, `stopped` or `clearing`.
         state: &'static str,
         lag_events: u64,
         lag_seconds: f64,

@@ -23,7 +23,7 @@
 //! | `stats`, `stats:version:3` | hash | what the engine counted |
 //! | `left` | hash | of each version, the highest place of predictions that are no longer kept |
 //! | `feedback:p-1`, `idx:feedback` | hash, sorted set | feedback that waits for its prediction |
-//! | `checkpoint` | hash | log, epoch, offset, version of the fold |
+//! | `checkpoint` | hash | log, epoch, offset, version of the fold; whether the server has thrown keys away |
 //!
 //! # Invariants
 //! K1. Every write says what is, not what to add: doing it again, or doing the last few batches again, changes nothing in the
@@ -40,6 +40,7 @@ mod connection;
 mod error;
 mod fold;
 mod hash;
+mod health;
 mod keys;
 mod projection;
 mod reads;

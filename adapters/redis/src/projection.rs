@@ -23,14 +23,17 @@ use crate::connection::{Commands, Connection, command, int, list, text};
 use crate::error::RedisError;
 use crate::fold::{self, Batches, Writes, feed::Tops, predictions::Memory};
 use crate::hash::Hash;
+use crate::health::Health;
 use crate::keys::Keys;
 
 /// The version of the rules in `fold`: stores filled by others must be rebuilt.
 const FOLD_VERSION: u32 = 1;
 /// The fields of the checkpoint; without them nothing is done.
 const FIELDS: [&str; 5] = ["log", "epoch", "offset", "fold_version", "before"];
+/// How often the server is asked whether it keeps what it was given.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The field that says whose keys these are.
-const OURS: &str = "modelog";
+pub(crate) const OURS: &str = "modelog";
 /// How many keys are looked at, or removed, at a time.
 const SCAN_KEYS: usize = 1000;
 
@@ -40,6 +43,9 @@ pub struct RedisProjection {
     config: Arc<RedisConfig>,
     keys: Keys,
     session: Option<Session>,
+    /// The keys were found to be ours since the program started, whatever became of the checkpoint meanwhile.
+    ours: bool,
+    health: Health,
 }
 
 /// What lasts as long as a connection.
@@ -54,6 +60,9 @@ struct Session {
     memory: Memory,
     tops: Tops,
     published: Offset,
+    /// When its health was looked at.
+    looked: Duration,
+    clock: SystemClock,
 }
 
 /// The checkpoint as it is written.
@@ -67,7 +76,6 @@ struct Stand {
 /// Where the checkpoint was at times that lie back.
 #[derive(Debug)]
 struct Rewinds {
-    clock: SystemClock,
     bound: Duration,
     /// Two points: the older counts, and the newer takes its place once it is old enough.
     older: Offset,
@@ -75,19 +83,16 @@ struct Rewinds {
 }
 
 impl Rewinds {
-    fn new(bound: Duration, at: Offset) -> Self {
-        let clock = SystemClock::new();
+    fn new(bound: Duration, at: Offset, now: Duration) -> Self {
         Self {
-            newer: (clock.monotonic(), at),
-            older: at,
-            clock,
             bound,
+            older: at,
+            newer: (now, at),
         }
     }
 
     /// Notes where the checkpoint goes; answers where it was.
-    fn pass(&mut self, to: Offset) -> Offset {
-        let now = self.clock.monotonic();
+    fn pass(&mut self, to: Offset, now: Duration) -> Offset {
         if now - self.newer.0 >= self.bound {
             self.older = self.newer.1;
             self.newer = (now, to);
@@ -102,6 +107,8 @@ impl RedisProjection {
             keys: Keys::new(&config.prefix),
             config,
             session: None,
+            ours: false,
+            health: Health::default(),
         }
     }
 
@@ -110,6 +117,7 @@ impl RedisProjection {
         let mut server = Connection::open(&self.config).await?;
         let at = read(&self.keys, &mut server).await?;
         if at == Found::Nothing
+            && !self.ours
             && let Some(key) = any_key(&self.keys, &mut server).await?
         {
             return Err(RedisError::Foreign {
@@ -126,15 +134,21 @@ impl RedisProjection {
         let mut ours = command("HSET", &self.keys.checkpoint());
         ours.arg(OURS).arg(1);
         server.one(ours).await?;
+        self.ours = true;
+        let fresh = at.is_none();
+        self.health = self.health.look(&self.keys, fresh, &mut server).await?;
         let memory = Memory::read(&self.keys, &mut server).await?;
+        let clock = SystemClock::new();
         self.session = Some(Session {
             memory,
             server,
             at,
             done: start,
-            rewinds: Rewinds::new(self.config.rewind, start),
+            rewinds: Rewinds::new(self.config.rewind, start, clock.monotonic()),
             tops: Tops::new(),
             published: Offset::ZERO,
+            looked: clock.monotonic(),
+            clock,
         });
         Ok(at.map(|stand| stand.at))
     }
@@ -172,7 +186,7 @@ impl RedisProjection {
         fold::feed::write(batches, &mut session.tops, server).await?;
         let stand = Stand {
             at: to,
-            before: session.rewinds.pass(to.offset),
+            before: session.rewinds.pass(to.offset, session.clock.monotonic()),
         };
         let new = write(stand, &self.keys, server).await?;
         if new
@@ -184,6 +198,10 @@ impl RedisProjection {
         {
             forget(&self.keys, server).await?;
             return Err(RedisError::Moved);
+        }
+        if session.clock.monotonic() - session.looked >= LOOK_EVERY {
+            session.looked = session.clock.monotonic();
+            self.health = self.health.look(&self.keys, false, server).await?;
         }
         session.at = Some(stand);
         session.done = to.offset;
@@ -197,6 +215,7 @@ impl RedisProjection {
         let mut server = Connection::open(&self.config).await?;
         // First of all, so that what is left when this is broken off is known to be ours.
         forget(&self.keys, &mut server).await?;
+        self.health = Health::default();
         let mut cursor = "0".to_owned();
         loop {
             let (next, keys) = scan(&self.keys, &cursor, &mut server).await?;
@@ -257,7 +276,7 @@ async fn forget(keys: &Keys, server: &mut Connection) -> Result<(), RedisError> 
     ours.arg(OURS).arg(1);
     commands.push(ours);
     let mut fields = command("HDEL", &keys.checkpoint());
-    fields.arg(&FIELDS);
+    fields.arg(&FIELDS).arg(&Health::FIELDS);
     commands.push(fields);
     server.run(commands).await?;
     Ok(())
@@ -341,6 +360,10 @@ impl Projection for RedisProjection {
         to: Checkpoint,
     ) -> Result<(), ProjectionError> {
         Ok(self.apply_all(batches, view, to).await?)
+    }
+
+    fn degraded(&self) -> Option<String> {
+        self.health.problem()
     }
 
     async fn clear(&mut self) -> Result<(), ProjectionError> {

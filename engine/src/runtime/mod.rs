@@ -57,6 +57,8 @@ pub enum ProjectionState {
     /// Opening its store, or checking where it stands.
     Starting,
     Running,
+    /// It follows, but its store does not keep what it should; see the last error.
+    Degraded,
     /// Its store is away; it tries again.
     Retrying,
     /// It needs a person; see the last error.
@@ -72,6 +74,7 @@ impl ProjectionState {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Degraded => "degraded",
             Self::Retrying => "retrying",
             Self::Stopped => "stopped",
             Self::Clearing => "clearing",
@@ -237,6 +240,15 @@ impl Task {
 
     fn set_state(&self, state: ProjectionState) {
         self.progress.send_modify(|progress| progress.state = state);
+    }
+
+    /// Notes what is wrong with a store that takes everything all the same.
+    fn note_state(&self, reason: String) {
+        let mut errors = self.errors();
+        if errors.last.as_ref() != Some(&reason) {
+            tracing::warn!(projection = %self.name, %reason, "the store does not keep what it should");
+            errors.last = Some(reason);
+        }
     }
 
     fn note_error(&self, error: &ProjectionError) -> String {
@@ -442,9 +454,16 @@ impl Runner {
             Ok(()) => {
                 let now = task.log.clock.now();
                 self.delays = delays(now);
+                let state = match self.projection.degraded() {
+                    None => ProjectionState::Running,
+                    Some(reason) => {
+                        task.note_state(reason);
+                        ProjectionState::Degraded
+                    }
+                };
                 task.progress.send_modify(|progress| {
                     *progress = Progress {
-                        state: ProjectionState::Running,
+                        state,
                         offset: to.offset,
                         applied: Some(last.append_time),
                         success: Some(now),

@@ -29,7 +29,7 @@ pub(super) fn admin_routes() -> OpenApiRouter<AppState> {
 #[schema(as = Projection)]
 struct Standing {
     name: String,
-    /// `starting`, `running`, `retrying`, `stopped` or `clearing`.
+    /// `starting`, `running`, `degraded`, `retrying`, `stopped` or `clearing`.
     #[schema(example = "running")]
     state: &'static str,
     /// The end of what it has applied.

@@ -27,7 +27,9 @@ use crate::config::RedisConfig;
 use crate::connection::{Commands, Connection, command, int, text};
 use crate::error::RedisError;
 use crate::hash::Hash;
+use crate::health::NOT_WHOLE;
 use crate::keys::Keys;
+use crate::projection::OURS;
 
 /// The answer needs what Redis does not keep.
 const NOT_KEPT: ReadError = ReadError::NotKept { store: NAME };
@@ -57,6 +59,23 @@ impl RedisReads {
         }
         let made = Connection::open(&self.config).await?;
         Ok(server.insert(made).clone())
+    }
+
+    /// Whether the server still has all that it was given.
+    ///
+    /// # Errors
+    /// [`ReadError::NotKept`] if it has not.
+    async fn whole(&self) -> Result<(), ReadError> {
+        let mut asked = command("HMGET", &self.keys.checkpoint());
+        asked.arg(&[OURS, NOT_WHOLE]);
+        let found = crate::connection::list(self.one(asked).await?);
+        let says = |at: usize| found.get(at).and_then(int) == Some(1);
+        // Without the mark the store is new, or the mark itself was thrown away.
+        if says(0) && !says(1) {
+            Ok(())
+        } else {
+            Err(NOT_KEPT)
+        }
     }
 
     /// The replies to commands, in order.
@@ -93,10 +112,12 @@ impl ReadStore for RedisReads {
     }
 
     async fn models(&self, page: PageRequest) -> Result<Page<Model>, ReadError> {
+        self.whole().await?;
         self.list_models(page).await
     }
 
     async fn model(&self, key: &Key) -> Result<Option<Model>, ReadError> {
+        self.whole().await?;
         self.one_model(key).await
     }
 
@@ -105,38 +126,47 @@ impl ReadStore for RedisReads {
         model: &Key,
         page: PageRequest,
     ) -> Result<Option<Page<ModelVersion>>, ReadError> {
+        self.whole().await?;
         self.list_versions(model, page).await
     }
 
     async fn version(&self, key: &VersionKey) -> Result<Option<ModelVersion>, ReadError> {
+        self.whole().await?;
         self.one_version(key).await
     }
 
     async fn datasets(&self, page: PageRequest) -> Result<Page<Dataset>, ReadError> {
+        self.whole().await?;
         self.list_datasets(page).await
     }
 
     async fn dataset(&self, key: &Key) -> Result<Option<Dataset>, ReadError> {
+        self.whole().await?;
         self.one_dataset(key).await
     }
 
     async fn experiments(&self, page: PageRequest) -> Result<Page<Experiment>, ReadError> {
+        self.whole().await?;
         self.list_experiments(page).await
     }
 
     async fn experiment(&self, key: &Key) -> Result<Option<Experiment>, ReadError> {
+        self.whole().await?;
         self.one_experiment(key).await
     }
 
     async fn runs(&self, filter: &RunFilter, page: PageRequest) -> Result<Page<Run>, ReadError> {
+        self.whole().await?;
         self.list_runs(filter, page).await
     }
 
     async fn run(&self, key: &Key) -> Result<Option<Run>, ReadError> {
+        self.whole().await?;
         self.one_run(key).await
     }
 
     async fn series(&self, owner: &SeriesOwner) -> Result<Option<Vec<SeriesSummary>>, ReadError> {
+        self.whole().await?;
         self.summaries(owner).await
     }
 
@@ -146,6 +176,7 @@ impl ReadStore for RedisReads {
         name: &str,
         query: &SeriesQuery,
     ) -> Result<Option<Series>, ReadError> {
+        self.whole().await?;
         self.points_of(owner, name, query).await
     }
 
@@ -154,6 +185,7 @@ impl ReadStore for RedisReads {
         version: &VersionKey,
         page: PageRequest,
     ) -> Result<Option<Page<Prediction>>, ReadError> {
+        self.whole().await?;
         self.list_predictions(version, page).await
     }
 
@@ -162,10 +194,12 @@ impl ReadStore for RedisReads {
         model: &Key,
         prediction_id: &str,
     ) -> Result<Option<Prediction>, ReadError> {
+        self.whole().await?;
         self.one_prediction(model, prediction_id).await
     }
 
     async fn stats(&self) -> Result<StatsTotals, ReadError> {
+        self.whole().await?;
         self.totals().await
     }
 
@@ -175,6 +209,7 @@ impl ReadStore for RedisReads {
         since: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<Option<VersionStats>, ReadError> {
+        self.whole().await?;
         self.stats_of(version, since, until).await
     }
 
