@@ -21,8 +21,8 @@
 //!
 //! # What a bound cannot tell
 //! A second event about a prediction that has left is told from a new prediction by a hash of its id, for a number of ids
-//! that have left ([`predictions::LEFT_IDS_MAX`]); beyond them it counts as new. Feedback that comes before its
-//! prediction waits for it among a number of others ([`predictions::WAITING_MAX`]).
+//! that have left (`predictions::LEFT_IDS_MAX`); beyond them it counts as new. Feedback that comes before its
+//! prediction waits for it among a number of others (`predictions::WAITING_MAX`).
 
 mod answers;
 mod entities;

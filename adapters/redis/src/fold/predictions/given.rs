@@ -1,0 +1,215 @@
+//! Feedback: what it says, how it finds its prediction, and how it waits for one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use modelog_engine::names::EntityId;
+use serde::{Deserialize, Serialize};
+
+use super::claim::{Claim, Found, there};
+use super::{Memory, Place, PredictionKey};
+use crate::connection::{Commands, Connection, command, list, text};
+use crate::error::RedisError;
+use crate::fold::{Batches, Writes};
+use crate::keys::encoded;
+
+/// How much feedback waits for its prediction.
+const WAITING_MAX: usize = 10_000;
+
+/// Feedback as it was given.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Given {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) correct: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) true_class: Option<String>,
+    /// A number as text, since it may be none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) true_value: Option<String>,
+    /// JSON as text, so that it stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) score: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) score_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) feedback_source: Option<String>,
+    /// Microseconds since 1970.
+    pub(crate) time: i64,
+    pub(crate) log_offset: u64,
+}
+
+impl Given {
+    pub(super) fn place(&self) -> Place {
+        (self.time, self.log_offset)
+    }
+
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).expect("feedback has a JSON form")
+    }
+}
+
+/// Feedback by what it is about: prediction id, and model or any.
+pub(super) type Feedback = BTreeMap<String, HashMap<Option<EntityId>, Given>>;
+
+/// Looks for the predictions that feedback is about, and adds those in Redis to the claimed ones.
+pub(super) async fn find(
+    feedback: Feedback,
+    claimed: &mut BTreeMap<PredictionKey, Claim>,
+    batches: &Batches<'_>,
+    server: &mut Connection,
+) -> Result<Feedback, RedisError> {
+    let mut commands = Commands::default();
+    for id in feedback.keys() {
+        commands.push(command(
+            "SMEMBERS",
+            &batches.keys.prediction(&format!("{}:models", encoded(id))),
+        ));
+    }
+    let models = server.run(commands).await?;
+    let mut rests = Vec::new();
+    for (id, models) in feedback.keys().zip(models) {
+        rests.push((id, encoded(id)));
+        for model in list(models) {
+            let model = text(&model).unwrap_or_default();
+            rests.push((id, format!("{}:{model}", encoded(id))));
+        }
+    }
+    let found = there(rests.iter().map(|(_, rest)| rest.clone()), batches, server).await?;
+    for ((id, rest), found) in rests.into_iter().zip(found) {
+        if let Found::Of(model, there) = found {
+            claimed.entry((model, id.clone())).or_insert_with(|| Claim {
+                there: Some(there),
+                ..Claim::new(rest)
+            });
+        }
+    }
+    for ((model, id), claim) in claimed.iter_mut() {
+        let Some(given) = feedback.get(id) else {
+            continue;
+        };
+        let of_any = given.get(&None).into_iter().chain(given.get(&Some(*model)));
+        for given in of_any {
+            claim.give(given);
+        }
+    }
+    Ok(feedback)
+}
+
+impl Claim {
+    /// Takes feedback, unless a later one is there.
+    pub(super) fn give(&mut self, given: &Given) {
+        let there = self
+            .there
+            .as_ref()
+            .and_then(|there| there.feedback.as_ref());
+        let known = self.feedback.as_ref().or(there);
+        if known.is_none_or(|known| known.place() < given.place()) {
+            self.feedback = Some(given.clone());
+        }
+    }
+}
+
+/// The name of those in the hash of feedback that waits who may be of any model.
+const ANY: &str = "_";
+
+/// Gives what waited to the predictions that are new, and lets feedback wait that no prediction was found for.
+pub(super) async fn waiting(
+    feedback: Feedback,
+    claimed: &mut BTreeMap<PredictionKey, Claim>,
+    batches: &Batches<'_>,
+    memory: &mut Memory,
+    server: &mut Connection,
+    writes: &mut Writes,
+) -> Result<(), RedisError> {
+    let key = |id: &str| batches.keys.key(format_args!("feedback:{}", encoded(id)));
+    let new = claimed.iter().filter(|(_, claim)| claim.there.is_none());
+    let asked = new.map(|((_, id), _)| id).chain(feedback.keys());
+    let asked: BTreeSet<String> = asked
+        .filter(|id| memory.waiting.contains(*id))
+        .cloned()
+        .collect();
+    let mut commands = Commands::default();
+    for id in &asked {
+        commands.push(command("HGETALL", &key(id)));
+    }
+    let replies = server.run(commands).await?;
+    let mut waited: HashMap<String, HashMap<String, Given>> = HashMap::new();
+    for (id, reply) in asked.into_iter().zip(replies) {
+        let mut parts = list(reply).into_iter();
+        while let (Some(model), Some(given)) = (parts.next(), parts.next()) {
+            let given = text(&given).and_then(|json| serde_json::from_str(json).ok());
+            let (Some(model), Some(given)) = (text(&model), given) else {
+                return Err(RedisError::Content {
+                    key: key(&id),
+                    what: "what is no feedback".into(),
+                });
+            };
+            waited
+                .entry(id.clone())
+                .or_default()
+                .insert(model.to_owned(), given);
+        }
+    }
+    for ((model, id), claim) in claimed
+        .iter_mut()
+        .filter(|(_, claim)| claim.there.is_none())
+    {
+        let of_id = waited.get(id);
+        let of_model = of_id.and_then(|of_id| of_id.get(&model.to_string()));
+        let of_any = of_id.and_then(|of_id| of_id.get(ANY));
+        of_model
+            .into_iter()
+            .chain(of_any)
+            .for_each(|given| claim.give(given));
+    }
+    for (id, given) in feedback {
+        for (model, given) in given {
+            // One of a model has found what it is about; one of any may concern others that are still to come.
+            if model.is_some_and(|model| claimed.contains_key(&(model, id.clone()))) {
+                continue;
+            }
+            let field = model.map_or_else(|| ANY.to_owned(), |model| model.to_string());
+            let known = waited.get(&id).and_then(|of_id| of_id.get(&field));
+            if known.is_some_and(|known| known.place() >= given.place()) {
+                continue;
+            }
+            let mut waits = command("ZADD", &batches.keys.key("idx:feedback"));
+            waits.arg(given.log_offset).arg(&id);
+            writes.first.push(waits);
+            let mut hash = command("HSET", &key(&id));
+            hash.arg(field).arg(given.json());
+            writes.first.push(hash);
+            memory.waiting.insert(id.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Lets the oldest feedback go that waits, once there is too much of it.
+pub(super) async fn trim_waiting(
+    batches: &Batches<'_>,
+    memory: &mut Memory,
+    server: &mut Connection,
+) -> Result<(), RedisError> {
+    if memory.waiting.len() <= WAITING_MAX + WAITING_MAX / 10 {
+        return Ok(());
+    }
+    let index = batches.keys.key("idx:feedback");
+    let mut oldest = command("ZRANGE", &index);
+    oldest.arg(0).arg(memory.waiting.len() - WAITING_MAX - 1);
+    let oldest = list(server.one(oldest).await?);
+    let mut commands = Commands::default();
+    for id in oldest.iter().filter_map(text) {
+        commands.push(command(
+            "UNLINK",
+            &batches.keys.key(format_args!("feedback:{}", encoded(id))),
+        ));
+        let mut remove = command("ZREM", &index);
+        remove.arg(id);
+        commands.push(remove);
+        memory.waiting.remove(id);
+    }
+    server.run(commands).await?;
+    Ok(())
+}

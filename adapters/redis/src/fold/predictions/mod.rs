@@ -1,0 +1,137 @@
+//! Predictions and the feedback on them.
+//!
+//! ```text
+//! rows ─▶ merged by (model, id) ─▶ those that would go at once are passed over, and the bound of their version rises
+//!      ─▶ claim: HSETNX says which are new ─▶ what is there of the others ─▶ hashes, members
+//!      ─▶ versions with too many: the oldest are bounded, then removed
+//! ```
+//!
+//! A prediction has the place (time, offset) of the first event about it. Whatever comes later is written over what is
+//! there, field by field, in the order of the log.
+//!
+//! Of a version, Redis keeps the newest by place. Everything at or below the version's bound is no longer kept: it may be
+//! there in part, or not at all. Passing over and removing first raise the bound.
+
+mod claim;
+mod gather;
+mod given;
+mod memory;
+mod trim;
+mod write;
+
+use std::collections::{BTreeSet, HashMap};
+
+use modelog_engine::names::EntityId;
+
+pub(crate) use given::Given;
+pub(crate) use memory::{Memory, parse_place};
+pub(crate) use trim::trim;
+
+use super::{Batches, Writes};
+use crate::connection::{Commands, Connection, command, int};
+use crate::error::RedisError;
+use crate::keys::encoded;
+use gather::{Gathered, Merged, gather};
+
+/// A place in the list of a version: microseconds, offset.
+pub(crate) type Place = (i64, u64);
+
+/// A prediction by its model and id.
+type PredictionKey = (EntityId, String);
+
+/// Brings predictions up to date; answers which versions have new ones.
+pub(crate) async fn apply(
+    batches: Batches<'_>,
+    memory: &mut Memory,
+    server: &mut Connection,
+    writes: &mut Writes,
+) -> Result<BTreeSet<EntityId>, RedisError> {
+    let Gathered {
+        mut predictions,
+        feedback,
+    } = gather(&batches);
+    if predictions.is_empty() && feedback.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    pass_over(&mut predictions, &batches, memory, server, writes).await?;
+    let mut claimed = claim::claim(&mut predictions, &batches, server).await?;
+    let feedback = given::find(feedback, &mut claimed, &batches, server).await?;
+    given::waiting(feedback, &mut claimed, &batches, memory, server, writes).await?;
+    let mut versions = BTreeSet::new();
+    for (key, claim) in &claimed {
+        if let Some(new) = predictions.get(key) {
+            versions.insert(write::write(key, new, claim, &batches, memory, writes));
+        } else if let Some(given) = &claim.feedback {
+            let mut hash = command("HSET", &batches.keys.prediction(&claim.rest));
+            hash.arg("feedback").arg(given.json());
+            writes.first.push(hash);
+        }
+    }
+    Ok(versions)
+}
+
+/// Drops predictions that would be removed at once: of a version, those that are not among the newest of this batch. One
+/// that is in Redis already stays, for what comes to be merged into it.
+async fn pass_over(
+    predictions: &mut HashMap<PredictionKey, Merged>,
+    batches: &Batches<'_>,
+    memory: &mut Memory,
+    server: &mut Connection,
+    writes: &mut Writes,
+) -> Result<(), RedisError> {
+    let window = batches.config.predictions_window;
+    let mut versions: HashMap<EntityId, Vec<Place>> = HashMap::new();
+    for merged in predictions.values() {
+        versions
+            .entry(merged.version())
+            .or_default()
+            .push(merged.place);
+    }
+    // Of each version the lowest place that stays.
+    let mut lowest: HashMap<EntityId, Place> = HashMap::new();
+    for (version, mut places) in versions {
+        if places.len() > window {
+            let at = places.len() - window;
+            let (_, place, _) = places.select_nth_unstable(at);
+            lowest.insert(version, *place);
+        }
+    }
+    let goes = |merged: &Merged| {
+        let version = merged.version();
+        let below = lowest
+            .get(&version)
+            .is_some_and(|lowest| merged.place < *lowest);
+        below
+            || memory
+                .left
+                .get(&version)
+                .is_some_and(|left| merged.place <= *left)
+    };
+    let mut candidates: Vec<PredictionKey> = predictions
+        .iter()
+        .filter(|((model, id), merged)| goes(merged) || memory.passed.has(*model, id))
+        .map(|(key, _)| key.clone())
+        .collect();
+    candidates.sort_unstable();
+    let mut commands = Commands::default();
+    for (model, id) in &candidates {
+        let id = encoded(id);
+        commands.push(command("EXISTS", &batches.keys.prediction(&id)));
+        commands.push(command(
+            "EXISTS",
+            &batches.keys.prediction(&format!("{id}:{model}")),
+        ));
+    }
+    let replies = server.run(commands).await?;
+    for (key, replies) in candidates.into_iter().zip(replies.chunks(2)) {
+        if replies.iter().any(|reply| int(reply) == Some(1)) {
+            continue;
+        }
+        let Some(merged) = predictions.remove(&key) else {
+            continue;
+        };
+        memory.passed.add(key.0, &key.1);
+        memory.raise(merged.version(), merged.place, batches, &mut writes.bounds);
+    }
+    Ok(())
+}

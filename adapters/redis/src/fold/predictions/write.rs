@@ -1,0 +1,94 @@
+//! Predictions on their way into their hashes and indices.
+
+use std::collections::BTreeSet;
+
+use modelog_engine::Timestamp;
+use modelog_engine::event::EntityKind;
+use modelog_engine::names::EntityId;
+
+use super::claim::Claim;
+use super::gather::Merged;
+use super::{Memory, PredictionKey};
+use crate::connection::command;
+use crate::fold::{Batches, Writes};
+use crate::keys::member;
+
+/// Writes a prediction; answers which version it is of.
+pub(super) fn write(
+    (model, id): &PredictionKey,
+    new: &Merged,
+    claim: &Claim,
+    batches: &Batches<'_>,
+    memory: &Memory,
+    writes: &mut Writes,
+) -> EntityId {
+    let key = batches.keys.prediction(&claim.rest);
+    let there = claim.there.as_ref();
+    let place = there.map_or(new.place, |there| there.place);
+    let version = match (new.complete_version, there) {
+        (Some(version), _) => version,
+        (None, Some(there)) if there.complete => there.version,
+        (None, _) => new.version,
+    };
+    let complete = new.complete_version.is_some() || there.is_some_and(|there| there.complete);
+    let mut hash = command("HSET", &key);
+    if there.is_none() {
+        hash.arg("prediction_id").arg(id);
+        hash.arg("model_id").arg(model);
+        hash.arg("model")
+            .arg(name(batches, EntityKind::Model, *model));
+        hash.arg("time")
+            .arg(Timestamp::from_micros(place.0).to_string());
+        hash.arg("log_offset").arg(place.1);
+    }
+    hash.arg("version_id").arg(version);
+    hash.arg("version")
+        .arg(name(batches, EntityKind::Version, version));
+    hash.arg("complete").arg(u8::from(complete));
+    for (name, value) in &new.fields {
+        hash.arg(name).arg(value);
+    }
+    let known = there.map_or("", |there| &there.omitted).split(',');
+    let mut omitted: BTreeSet<&str> = known
+        .filter(|name| !name.is_empty() && !new.fields.contains_key(name))
+        .collect();
+    omitted.extend(&new.omitted);
+    let omitted = omitted.into_iter().collect::<Vec<_>>().join(",");
+    if omitted != there.map_or("", |there| &there.omitted) {
+        hash.arg("omitted").arg(omitted);
+    }
+    if let Some(given) = &claim.feedback {
+        hash.arg("feedback").arg(given.json());
+    }
+    writes.first.push(hash);
+    if !new.omitted.is_empty() && there.is_some() {
+        let mut gone = command("HDEL", &key);
+        new.omitted.iter().for_each(|name| {
+            gone.arg(name);
+        });
+        writes.first.push(gone);
+    }
+    if let Some(ttl) = batches.config.predictions_ttl {
+        let mut expires = command("EXPIREAT", &key);
+        expires.arg(new.append_time.micros() / 1_000_000 + ttl.as_secs() as i64);
+        writes.first.push(expires);
+    }
+    let member = member(place.1, &format!(":{}", claim.rest));
+    if let Some(there) = there.filter(|there| there.version != version) {
+        let mut remove = command("ZREM", &batches.keys.predictions(there.version));
+        remove.arg(&member);
+        writes.first.push(remove);
+    }
+    // What lies below the bound is not kept, even if it is still there.
+    if memory.left.get(&version).is_none_or(|left| place > *left) {
+        let mut index = command("ZADD", &batches.keys.predictions(version));
+        index.arg(place.0).arg(member);
+        writes.first.push(index);
+    }
+    version
+}
+
+fn name(batches: &Batches<'_>, kind: EntityKind, id: EntityId) -> String {
+    let name = batches.names.name(kind, id);
+    name.map(|(_, name)| name.to_string()).unwrap_or_default()
+}
