@@ -97,21 +97,20 @@ impl Connection {
         let mut rest = commands.all.into_iter().peekable();
         while rest.peek().is_some() {
             let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
-            let mut sent = Vec::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
-            let mut size = 0;
+            let (mut count, mut size) = (0, 0);
             while let Some(command) = rest.next_if(|command| {
                 size += bytes(command);
-                sent.is_empty() || sent.len() < PIPELINE_COMMANDS && size <= PIPELINE_BYTES
+                count += 1;
+                count == 1 || count <= PIPELINE_COMMANDS && size <= PIPELINE_BYTES
             }) {
-                pipeline.add_command(command.clone());
-                sent.push(command);
+                pipeline.add_command(command);
             }
             let replies: Vec<RedisResult<Value>> = pipeline
                 .ignore_errors()
                 .query_async(&mut self.server)
                 .await
                 .map_err(|source| self.lost(source))?;
-            for (command, reply) in sent.iter().zip(replies) {
+            for (command, reply) in pipeline.cmd_iter().zip(replies) {
                 see(command, reply)?;
             }
         }

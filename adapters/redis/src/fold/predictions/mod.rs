@@ -32,6 +32,7 @@ use crate::connection::{Commands, Connection, command, int};
 use crate::error::RedisError;
 use crate::keys::encoded;
 use gather::{Gathered, Merged, gather};
+use write::{Indices, write};
 
 /// A place in the list of a version: microseconds, offset.
 pub(crate) type Place = (i64, u64);
@@ -57,16 +58,18 @@ pub(crate) async fn apply(
     let mut claimed = claim::claim(&mut predictions, &batches, server).await?;
     let feedback = given::find(feedback, &mut claimed, &batches, server).await?;
     given::waiting(feedback, &mut claimed, &batches, memory, server, writes).await?;
-    let mut versions = BTreeSet::new();
+    let mut indices = Indices::default();
     for (key, claim) in &claimed {
         if let Some(new) = predictions.get(key) {
-            versions.insert(write::write(key, new, claim, &batches, memory, writes));
+            write(key, new, claim, &batches, memory, writes, &mut indices);
         } else if let Some(given) = &claim.feedback {
             let mut hash = command("HSET", &batches.keys.prediction(&claim.rest));
             hash.arg("feedback").arg(given.json());
             writes.first.push(hash);
         }
     }
+    let versions = indices.versions();
+    indices.write(&batches, writes);
     Ok(versions)
 }
 

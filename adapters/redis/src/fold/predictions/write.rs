@@ -1,6 +1,6 @@
 //! Predictions on their way into their hashes and indices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use modelog_engine::Timestamp;
 use modelog_engine::event::EntityKind;
@@ -13,7 +13,36 @@ use crate::connection::command;
 use crate::fold::{Batches, Writes};
 use crate::keys::member;
 
-/// Writes a prediction; answers which version it is of.
+/// How many members go into an index with one command: few fat commands are faster than many thin ones.
+const MEMBERS_MAX: usize = 1000;
+
+/// Members on their way into the indices of versions.
+#[derive(Debug, Default)]
+pub(super) struct Indices {
+    versions: BTreeMap<EntityId, Vec<(i64, String)>>,
+}
+
+impl Indices {
+    /// The versions that have new members.
+    pub(super) fn versions(&self) -> BTreeSet<EntityId> {
+        self.versions.keys().copied().collect()
+    }
+
+    pub(super) fn write(self, batches: &Batches<'_>, writes: &mut Writes) {
+        for (version, members) in self.versions {
+            let key = batches.keys.predictions(version);
+            for members in members.chunks(MEMBERS_MAX) {
+                let mut index = command("ZADD", &key);
+                for (time, member) in members {
+                    index.arg(time).arg(member);
+                }
+                writes.first.push(index);
+            }
+        }
+    }
+}
+
+/// Writes a prediction.
 pub(super) fn write(
     (model, id): &PredictionKey,
     new: &Merged,
@@ -21,7 +50,8 @@ pub(super) fn write(
     batches: &Batches<'_>,
     memory: &Memory,
     writes: &mut Writes,
-) -> EntityId {
+    indices: &mut Indices,
+) {
     let key = batches.keys.prediction(&claim.rest);
     let there = claim.there.as_ref();
     let place = there.map_or(new.place, |there| there.place);
@@ -81,11 +111,12 @@ pub(super) fn write(
     }
     // What lies below the bound is not kept, even if it is still there.
     if memory.left.get(&version).is_none_or(|left| place > *left) {
-        let mut index = command("ZADD", &batches.keys.predictions(version));
-        index.arg(place.0).arg(member);
-        writes.first.push(index);
+        indices
+            .versions
+            .entry(version)
+            .or_default()
+            .push((place.0, member));
     }
-    version
 }
 
 fn name(batches: &Batches<'_>, kind: EntityKind, id: EntityId) -> String {
