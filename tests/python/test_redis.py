@@ -154,6 +154,45 @@ def test_redis_answers_as_sql_does(store, settings, tmp_path):
     assert sql.stop() == 0
 
 
+def test_two_models_may_answer_the_same_requests(store, settings, tmp_path):
+    settings(redis__ttl__predictions="forever", redis__predictions_window=20, read_from="redis")
+    server = Server(tmp_path / "data").start()
+    db = store.client()
+    for model in ("live", "shadow"):
+        post(server, *(prediction(at, model=model, predicted_class=model) for at in range(10)))
+    caught_up(server)
+    assert db.hget("aidb:prediction:p-3", "model") == "live"
+    assert db.hget("aidb:prediction:p-3:2", "model") == "shadow"
+    # Feedback that names no model is about both.
+    post(server, {"type": "FeedbackLogged", "prediction_id": "p-3", "correct": True})
+    # The first model's leave, and their keys become free; the other's keep their own.
+    post(server, *(prediction(at, model="live") for at in range(100, 200)))
+    post(server, prediction(3, model="shadow", confidence=0.25))
+    caught_up(server)
+    assert not db.exists("aidb:prediction:p-3")
+    found = server.json("/v1/models/shadow/predictions/p-3")
+    assert (found["predicted_class"], found["confidence"], found["feedback"]["correct"]) == ("shadow", 0.25, True)
+    page = server.json("/v1/models/shadow/versions/v/predictions")["items"]
+    assert [one["prediction_id"] for one in page] == [f"p-{at}" for at in range(9, -1, -1)]
+    assert db.zcard("aidb:idx:predictions:2") == 10
+    assert server.stop() == 0
+
+
+def test_a_late_half_does_not_hide_what_is_new(store, settings, tmp_path):
+    settings(redis__ttl__predictions="forever", redis__predictions_window=20)
+    server = Server(tmp_path / "data").start()
+    db = store.client()
+    post(server, prediction(0, part="request"))
+    post(server, *(prediction(at) for at in range(1, 101)))
+    caught_up(server)
+    bound = db.hget("aidb:left", "1")
+    post(server, prediction(0, part="response", confidence=0.5))
+    caught_up(server)
+    assert db.hget("aidb:left", "1") == bound
+    assert 20 <= db.zcard("aidb:idx:predictions:1") <= 22
+    assert server.stop() == 0
+
+
 def test_readers_of_streams_keep_their_places_over_a_rebuild(store, settings, tmp_path):
     server = Server(tmp_path / "data").start()
     post(server, *(prediction(at) for at in range(10)))
@@ -510,4 +549,33 @@ def test_redis_py_reads_what_is_there(store, settings, tmp_path):
         pipeline.hgetall("aidb:prediction:" + member[21:])
     found = pipeline.execute()
     assert [one["prediction_id"] for one in found] == [f"p-{at}" for at in range(19, 9, -1)]
+    assert server.stop() == 0
+
+
+def test_what_predictions_and_points_take(store, settings, tmp_path, figure):
+    settings(redis__ttl__predictions="forever", redis__streams="")
+    server = Server(tmp_path / "data").start()
+    db = store.client()
+    chance = random.Random(7)
+
+    def used(events) -> float:
+        before = db.info("memory")["used_memory"]
+        for at in range(0, len(events), 2000):
+            post(server, *events[at : at + 2000])
+        caught_up(server)
+        return (db.info("memory")["used_memory"] - before) / len(events)
+
+    predictions = [
+        {
+            "type": "PredictionLogged", "model": "resnet50", "version": "v1.0.0",
+            "prediction_id": f"{chance.getrandbits(64):016x}", "input": {"x": [chance.random() for _ in range(4)]},
+            "output": {"class": at % 10}, "predicted_class": str(at % 10), "confidence": chance.random(),
+            "inference_time_ms": 20 * chance.random(),
+        }
+        for at in range(8000)
+    ]  # fmt: skip
+    points = [{"type": "MetricLogged", "run": "r", "name": "loss", "value": chance.random(), "step": at} for at in range(8000)]
+    prediction_bytes, point_bytes = used(predictions), used(points)
+    figure(f"Redis: {prediction_bytes:.0f} bytes a prediction with its place in the index, {point_bytes:.0f} a metric point")
+    assert prediction_bytes < 2048 and point_bytes < 400
     assert server.stop() == 0

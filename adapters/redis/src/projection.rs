@@ -21,7 +21,9 @@ use crate::NAME;
 use crate::config::RedisConfig;
 use crate::connection::{Commands, Connection, command, int, list, text};
 use crate::error::RedisError;
-use crate::fold::{self, Batches, Writes, feed::Tops, predictions::Memory};
+use crate::fold::feed::Tops;
+use crate::fold::predictions::{Memory, SHARED};
+use crate::fold::{self, Batches, Writes};
 use crate::hash::Hash;
 use crate::health::Health;
 use crate::keys::Keys;
@@ -276,7 +278,7 @@ async fn forget(keys: &Keys, server: &mut Connection) -> Result<(), RedisError> 
     ours.arg(OURS).arg(1);
     commands.push(ours);
     let mut fields = command("HDEL", &keys.checkpoint());
-    fields.arg(&FIELDS).arg(&Health::FIELDS);
+    fields.arg(&FIELDS).arg(&Health::FIELDS).arg(SHARED);
     commands.push(fields);
     server.run(commands).await?;
     Ok(())

@@ -8,7 +8,7 @@ use redis::Value;
 
 use super::gather::Merged;
 use super::given::Given;
-use super::{Place, PredictionKey};
+use super::{Memory, Place, PredictionKey, SHARED};
 use crate::connection::{Commands, Connection, command, int, list, text};
 use crate::error::RedisError;
 use crate::fold::Batches;
@@ -38,31 +38,47 @@ pub(super) struct Claim {
 /// Finds the key of each prediction, and what is there.
 ///
 /// The plain key belongs to whoever had it first; another model with the same id has a key of its own, which is told in a
-/// set beside. A key that was claimed and not written, since the program ended there, is claimed by the same event again.
+/// set beside, and keeps it when the plain one becomes free. A key that was claimed and not written, since the program ended
+/// there, is claimed by the same event again.
 pub(super) async fn claim(
-    predictions: &mut HashMap<PredictionKey, Merged>,
+    predictions: &HashMap<PredictionKey, Merged>,
     batches: &Batches<'_>,
+    memory: &mut Memory,
     server: &mut Connection,
 ) -> Result<BTreeMap<PredictionKey, Claim>, RedisError> {
     let mut order: Vec<(&PredictionKey, &Merged)> = predictions.iter().collect();
     order.sort_unstable_by_key(|(_, merged)| merged.place.1);
+    let mut strangers = Vec::new();
+    if memory.shared {
+        let mut commands = Commands::default();
+        for ((model, id), _) in &order {
+            let own = format!("{}:{model}", encoded(id));
+            commands.push(command("EXISTS", &batches.keys.prediction(&own)));
+        }
+        let own = replies_are_one(server.run(commands).await?);
+        let mut own = own.into_iter();
+        order.retain(|entry| {
+            let has_own = own.next() == Some(true);
+            if has_own {
+                strangers.push(*entry);
+            }
+            !has_own
+        });
+    }
     let mut claimed = BTreeMap::new();
-    let mut owners: HashMap<&str, EntityId> = HashMap::new();
     let mut commands = Commands::default();
-    for ((model, id), merged) in &order {
-        let key = batches.keys.prediction(&encoded(id));
-        let mut first = command("HSETNX", &key);
+    for ((_, id), merged) in &order {
+        let mut first = command("HSETNX", &batches.keys.prediction(&encoded(id)));
         first.arg("log_offset").arg(merged.place.1);
         commands.push(first);
-        owners.entry(id).or_insert(*model);
     }
     let new: Vec<bool> = replies_are_one(server.run(commands).await?);
     let mut others = Vec::new();
-    for ((key, merged), new) in order.iter().zip(new) {
+    for ((key, merged), new) in order.into_iter().zip(new) {
         if new {
-            claimed.insert((*key).clone(), Claim::new(encoded(&key.1)));
+            claimed.insert(key.clone(), Claim::new(encoded(&key.1)));
         } else {
-            others.push((*key, *merged));
+            others.push((key, merged));
         }
     }
     let found = there(
@@ -71,7 +87,6 @@ pub(super) async fn claim(
         server,
     )
     .await?;
-    let mut strangers = Vec::new();
     for ((key, merged), found) in others.into_iter().zip(found) {
         let rest = encoded(&key.1);
         match found {
@@ -91,6 +106,12 @@ pub(super) async fn claim(
             }
             _ => strangers.push((key, merged)),
         }
+    }
+    if !memory.shared && !strangers.is_empty() {
+        let mut shared = command("HSET", &batches.keys.checkpoint());
+        shared.arg(SHARED).arg(1);
+        server.one(shared).await?;
+        memory.shared = true;
     }
     let mut commands = Commands::default();
     for ((model, id), merged) in &strangers {

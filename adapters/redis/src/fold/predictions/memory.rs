@@ -6,10 +6,12 @@ use modelog_engine::names::EntityId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Place;
-use crate::connection::{Commands, Connection, command, list, text};
+use crate::connection::{Commands, Connection, command, int, list, text};
 use crate::error::RedisError;
 use crate::fold::Batches;
 
+/// The field of the checkpoint that says that some ids are those of predictions of several models.
+pub(crate) const SHARED: &str = "shared_ids";
 /// How many ids of predictions that are no longer kept are known by their hashes, while the program runs.
 const PASSED_IDS_MAX: usize = 1 << 17;
 /// What is known while a connection lasts.
@@ -19,33 +21,42 @@ pub(crate) struct Memory {
     pub(crate) left: HashMap<EntityId, Place>,
     /// Prediction ids, as in keys, for which feedback waits.
     pub(crate) waiting: HashSet<String>,
+    /// Some ids are those of predictions of several models.
+    pub(super) shared: bool,
     /// Predictions that were passed over or removed.
     pub(super) passed: Passed,
 }
 
-/// Hashes of models and ids, the newest of them.
+/// Predictions that are gone, the newest of them: hashes of models and ids, and the version each was of.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     order: VecDeque<u64>,
-    all: HashSet<u64>,
+    versions: HashMap<u64, EntityId>,
 }
 
 impl Passed {
-    pub(super) fn add(&mut self, model: EntityId, id: &str) {
-        let hash = xxh3_64_with_seed(id.as_bytes(), model.into());
-        if self.all.insert(hash) {
+    fn hash(model: EntityId, id: &str) -> u64 {
+        xxh3_64_with_seed(id.as_bytes(), model.into())
+    }
+
+    pub(super) fn add(&mut self, model: EntityId, id: &str, version: EntityId) {
+        let hash = Self::hash(model, id);
+        if self.versions.insert(hash, version).is_none() {
             self.order.push_back(hash);
         }
         if self.order.len() > PASSED_IDS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.all.remove(&oldest);
+            self.versions.remove(&oldest);
         }
     }
 
-    pub(super) fn has(&self, model: EntityId, id: &str) -> bool {
-        self.all
-            .contains(&xxh3_64_with_seed(id.as_bytes(), model.into()))
+    /// The version that a prediction was of which is gone.
+    pub(super) fn version(&self, model: EntityId, id: &str) -> Option<EntityId> {
+        if self.versions.is_empty() {
+            return None;
+        }
+        self.versions.get(&Self::hash(model, id)).copied()
     }
 }
 
@@ -67,6 +78,9 @@ impl Memory {
             })?;
             memory.left.insert(version, place);
         }
+        let mut shared = command("HGET", &keys.checkpoint());
+        shared.arg(SHARED);
+        memory.shared = int(&server.one(shared).await?) == Some(1);
         let mut waiting = command("ZRANGE", &keys.key("idx:feedback"));
         waiting.arg(0).arg(-1);
         for id in list(server.one(waiting).await?) {

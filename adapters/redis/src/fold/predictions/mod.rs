@@ -24,11 +24,11 @@ use std::collections::{BTreeSet, HashMap};
 use modelog_engine::names::EntityId;
 
 pub(crate) use given::Given;
-pub(crate) use memory::{Memory, parse_place};
+pub(crate) use memory::{Memory, SHARED, parse_place};
 pub(crate) use trim::trim;
 
 use super::{Batches, Writes};
-use crate::connection::{Commands, Connection, command, int};
+use crate::connection::{Commands, Connection, command, int, list};
 use crate::error::RedisError;
 use crate::keys::encoded;
 use gather::{Gathered, Merged, gather};
@@ -55,7 +55,7 @@ pub(crate) async fn apply(
         return Ok(BTreeSet::new());
     }
     pass_over(&mut predictions, &batches, memory, server, writes).await?;
-    let mut claimed = claim::claim(&mut predictions, &batches, server).await?;
+    let mut claimed = claim::claim(&predictions, &batches, memory, server).await?;
     let feedback = given::find(feedback, &mut claimed, &batches, server).await?;
     given::waiting(feedback, &mut claimed, &batches, memory, server, writes).await?;
     let mut indices = Indices::default();
@@ -112,29 +112,49 @@ async fn pass_over(
     };
     let mut candidates: Vec<PredictionKey> = predictions
         .iter()
-        .filter(|((model, id), merged)| goes(merged) || memory.passed.has(*model, id))
+        .filter(|((model, id), merged)| goes(merged) || memory.passed.version(*model, id).is_some())
         .map(|(key, _)| key.clone())
         .collect();
     candidates.sort_unstable();
     let mut commands = Commands::default();
     for (model, id) in &candidates {
         let id = encoded(id);
-        commands.push(command("EXISTS", &batches.keys.prediction(&id)));
-        commands.push(command(
-            "EXISTS",
-            &batches.keys.prediction(&format!("{id}:{model}")),
-        ));
+        let mut plain = command("HMGET", &batches.keys.prediction(&id));
+        plain.arg(&["model_id", "log_offset"]);
+        commands.push(plain);
+        let own = batches.keys.prediction(&format!("{id}:{model}"));
+        commands.push(command("EXISTS", &own));
     }
     let replies = server.run(commands).await?;
+    let mut bounds: HashMap<EntityId, Place> = HashMap::new();
     for (key, replies) in candidates.into_iter().zip(replies.chunks(2)) {
-        if replies.iter().any(|reply| int(reply) == Some(1)) {
+        let plain = list(replies[0].clone());
+        let says = |at: usize| plain.get(at).and_then(int);
+        let is_there = match says(0) {
+            Some(model) => model == i64::from(key.0),
+            // Claimed by the event that comes again now, and not written.
+            None => predictions.get(&key).map(|merged| merged.place.1 as i64) == says(1),
+        };
+        if is_there || int(&replies[1]) == Some(1) {
             continue;
         }
         let Some(merged) = predictions.remove(&key) else {
             continue;
         };
-        memory.passed.add(key.0, &key.1);
-        memory.raise(merged.version(), merged.place, batches, &mut writes.bounds);
+        let version = merged.version();
+        // One that was gone before has a place below the bound of the version it was of, not where this event stands.
+        let place = match memory.passed.version(key.0, &key.1) {
+            None => Some(merged.place),
+            Some(old) => memory.left.get(&old).copied().filter(|_| old != version),
+        };
+        if let Some(place) = place {
+            let bound = bounds.entry(version).or_insert(place);
+            *bound = place.max(*bound);
+        }
+        memory.passed.add(key.0, &key.1, version);
+    }
+    for (version, place) in bounds {
+        memory.raise(version, place, batches, &mut writes.bounds);
     }
     Ok(())
 }

@@ -46,6 +46,7 @@ pub(crate) async fn trim(
         let model = model.map_or(0, |(model, _)| model);
         let mut gone = command("ZREM", &index);
         let members = list(reply);
+        let mut highest = None;
         for pair in members.chunks(2) {
             let read = || {
                 let (offset, rest) = of_member(text(&pair[0])?)?;
@@ -57,9 +58,11 @@ pub(crate) async fn trim(
                 key: index.clone(),
                 what: "a member that is no prediction".into(),
             })?;
-            memory.raise(version, place, batches, &mut bounds);
+            highest = highest.max(Some(place));
             let (id, of_model) = rest.split_once(':').unwrap_or((rest, ""));
-            memory.passed.add(model, &decoded(id).unwrap_or_default());
+            memory
+                .passed
+                .add(model, &decoded(id).unwrap_or_default(), version);
             gone.arg(text(&pair[0]));
             removing.push(command("UNLINK", &batches.keys.prediction(rest)));
             if !of_model.is_empty() {
@@ -69,6 +72,9 @@ pub(crate) async fn trim(
             }
         }
         removing.push(gone);
+        if let Some(place) = highest {
+            memory.raise(version, place, batches, &mut bounds);
+        }
     }
     server.run(bounds).await?;
     server.run(removing).await?;
