@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -364,6 +365,27 @@ def test_a_server_that_is_not_there_yet_is_waited_for(store, settings, tmp_path)
     store.start()
     caught_up(server)
     assert store.client().hget("aidb:model:1", "model") == "resnet50"
+    assert server.stop() == 0
+
+
+def test_reads_go_on_while_the_server_is_gone_or_hangs(store, settings, tmp_path):
+    settings(read_from="redis", redis__ttl__predictions="forever")
+    server = Server(tmp_path / "data").start()
+    post(server, *STORY)
+    caught_up(server)
+    # Nothing comes meanwhile that would tell the projection.
+    os.kill(store.process.pid, signal.SIGSTOP)
+    assert server.json("/v1/models/resnet50")["framework"] == "PyTorch"
+    os.kill(store.process.pid, signal.SIGCONT)
+    store.kill()
+    assert server.json("/v1/models/resnet50")["framework"] == "PyTorch"
+    until(lambda: status(server)["state"] == "retrying", "it notices by itself")
+    store.start()
+    caught_up(server)
+    assert store.client().hget("aidb:model:1", "model") == "resnet50"
+    # Emptied while nothing comes, it is filled again as well.
+    store.client().flushall()
+    until(lambda: store.client().hget("aidb:model:1", "model") == "resnet50", "it is filled again")
     assert server.stop() == 0
 
 

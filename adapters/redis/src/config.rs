@@ -32,6 +32,8 @@ pub struct RedisConfig {
     /// Our certificate and its key, in PEM files, for servers that ask for one.
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+    /// How long a connection may take to be made.
+    pub connect_time: Duration,
     /// How long a reply may take.
     pub response_time: Duration,
     /// How much a replica may be behind that becomes master: after every connection, so much is written again.
@@ -98,6 +100,7 @@ impl Default for RedisConfig {
             ca_file: None,
             cert_file: None,
             key_file: None,
+            connect_time: Duration::from_secs(5),
             response_time: Duration::from_secs(10),
             rewind: Duration::from_secs(10),
         }

@@ -1,7 +1,6 @@
 //! A connection: commands go out in pipelines of bounded size, and every reply is looked at.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisResult, Value};
@@ -13,8 +12,6 @@ use crate::error::RedisError;
 const PIPELINE_COMMANDS: usize = 1000;
 /// Its most bytes, but for a single command that is larger.
 const PIPELINE_BYTES: usize = 1 << 20;
-/// How long a connection may take to be made.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Commands on their way, in order.
 #[derive(Debug, Default)]
@@ -58,7 +55,7 @@ impl Connection {
     pub(crate) async fn open(config: &RedisConfig) -> Result<Self, RedisError> {
         let address = config.address();
         let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIME))
+            .set_connection_timeout(Some(config.connect_time))
             .set_response_timeout(Some(config.response_time));
         let client = config.client()?;
         let server = client.get_multiplexed_async_connection_with_config(&settings);

@@ -27,6 +27,9 @@ pub enum RedisError {
         #[source]
         source: redis::RedisError,
     },
+    /// It could not be reached a moment ago.
+    #[error("Redis at {address} could not be reached a moment ago")]
+    Away { address: String },
     /// The server answers, and does not do it.
     #[error("Redis refuses {command} on {key}: {reply}")]
     Refused {
@@ -52,7 +55,7 @@ impl RedisError {
     /// Whether it may get better by itself.
     fn passes(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::File { .. } | Self::Moved => true,
+            Self::Unreachable { .. } | Self::Away { .. } | Self::File { .. } | Self::Moved => true,
             // A key of ours that is of another type, and arguments it does not take, stay so.
             Self::Refused { code, .. } => code != "WRONGTYPE" && code != "ERR",
             Self::Setting { .. } | Self::Foreign { .. } | Self::Content { .. } => false,

@@ -211,6 +211,29 @@ impl RedisProjection {
         Ok(())
     }
 
+    /// Looks, while nothing comes, whether the server still has what it was given. Ends when it has not.
+    async fn watch(&mut self) -> RedisError {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Some(session) = self.session.as_mut() else {
+                return RedisError::Moved;
+            };
+            let server = &mut session.server;
+            let look = async {
+                if let Some(at) = session.at
+                    && read(&self.keys, server).await? != Found::At(at)
+                {
+                    return Err(RedisError::Moved);
+                }
+                self.health.look(&self.keys, false, server).await
+            };
+            match look.await {
+                Ok(health) => self.health = health,
+                Err(error) => return error,
+            }
+        }
+    }
+
     /// Removes everything below the prefix but streams, whose readers have places in them.
     async fn remove_all(&mut self) -> Result<(), RedisError> {
         self.session = None;
@@ -362,6 +385,10 @@ impl Projection for RedisProjection {
         to: Checkpoint,
     ) -> Result<(), ProjectionError> {
         Ok(self.apply_all(batches, view, to).await?)
+    }
+
+    async fn idle(&mut self) -> ProjectionError {
+        self.watch().await.into()
     }
 
     fn degraded(&self) -> Option<String> {

@@ -391,6 +391,7 @@ fn redis(fields: &mut Fields<'_>, redis: &mut RedisConfig) {
     fields.optional_path("ca_file", &mut redis.ca_file);
     fields.optional_path("cert_file", &mut redis.cert_file);
     fields.optional_path("key_file", &mut redis.key_file);
+    fields.duration("connect_time", &mut redis.connect_time);
     fields.duration("response_time", &mut redis.response_time);
     fields.duration("rewind", &mut redis.rewind);
     if redis.url.is_empty() {

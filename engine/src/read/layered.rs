@@ -1,4 +1,4 @@
-//! Two stores as one: what the first no longer keeps, the second answers.
+//! Two stores as one: what the first no longer keeps, or does not answer at all, the second answers.
 //!
 //! The first is fast and keeps a part of history, the second keeps all of it. They make and read the same cursors, so a
 //! list begins in the one and goes on in the other.
@@ -12,7 +12,7 @@ use super::{
     ReadStore, Run, RunFilter, Series, SeriesOwner, SeriesQuery, SeriesSummary, StatsTotals,
     VersionKey, VersionStats,
 };
-use crate::{Offset, Timestamp};
+use crate::{Offset, Timestamp, chain};
 
 /// What happens before the second store answers.
 #[async_trait]
@@ -59,12 +59,13 @@ impl<F> std::fmt::Debug for Layered<F> {
     }
 }
 
-/// The answer of the first store, unless it says that it no longer keeps it.
+/// The answer of the first store, unless it says that it no longer keeps it, or is away.
 macro_rules! either {
     ($self:ident, $store:ident => $ask:expr) => {{
         let $store = &$self.first;
         match $ask.await {
-            Err(ReadError::NotKept { .. }) => {
+            Err(error @ (ReadError::NotKept { .. } | ReadError::Unavailable { .. })) => {
+                tracing::debug!(reason = %chain(&error), "the other store is asked");
                 $self.fall_back.before().await?;
                 let $store = &$self.second;
                 $ask.await

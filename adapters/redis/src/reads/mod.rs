@@ -11,6 +11,7 @@ mod series;
 mod statistics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use modelog_engine::read::{
@@ -18,7 +19,7 @@ use modelog_engine::read::{
     ReadStore, Run, RunFilter, Series, SeriesOwner, SeriesQuery, SeriesSummary, StatsTotals,
     VersionKey, VersionStats,
 };
-use modelog_engine::{Offset, Timestamp};
+use modelog_engine::{Clock as _, Offset, SystemClock, Timestamp};
 use redis::Cmd;
 use tokio::sync::Mutex;
 
@@ -31,6 +32,10 @@ use crate::health::NOT_WHOLE;
 use crate::keys::Keys;
 use crate::projection::OURS;
 
+/// How long a reply to a question may take: somebody waits, and another store has the answer too.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a server that could not be reached is not tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The answer needs what Redis does not keep.
 const NOT_KEPT: ReadError = ReadError::NotKept { store: NAME };
 
@@ -39,26 +44,51 @@ const NOT_KEPT: ReadError = ReadError::NotKept { store: NAME };
 pub struct RedisReads {
     config: Arc<RedisConfig>,
     keys: Keys,
-    /// Shared by all questions; made when one is asked, and again after it broke.
-    server: Arc<Mutex<Option<Connection>>>,
+    server: Arc<Mutex<Server>>,
+}
+
+/// The connection of all questions, made when one is asked.
+#[derive(Debug, Default)]
+struct Server {
+    connection: Option<Connection>,
+    /// When it broke, or could not be made.
+    broke: Option<Duration>,
+    clock: SystemClock,
 }
 
 impl RedisReads {
     pub(crate) fn new(config: Arc<RedisConfig>) -> Self {
+        let patience = config.response_time.min(PATIENCE);
+        let config = RedisConfig {
+            response_time: patience,
+            connect_time: config.connect_time.min(patience),
+            ..(*config).clone()
+        };
         Self {
             keys: Keys::new(&config.prefix),
-            config,
+            config: Arc::new(config),
             server: Arc::default(),
         }
     }
 
     async fn connection(&self) -> Result<Connection, RedisError> {
         let mut server = self.server.lock().await;
-        if let Some(server) = &*server {
-            return Ok(server.clone());
+        if let Some(connection) = &server.connection {
+            return Ok(connection.clone());
         }
-        let made = Connection::open(&self.config).await?;
-        Ok(server.insert(made).clone())
+        let now = server.clock.monotonic();
+        if server.broke.is_some_and(|broke| now - broke < RETRY_AFTER) {
+            return Err(RedisError::Away {
+                address: self.config.address(),
+            });
+        }
+        match Connection::open(&self.config).await {
+            Ok(made) => Ok(server.connection.insert(made).clone()),
+            Err(error) => {
+                server.broke = Some(server.clock.monotonic());
+                Err(error)
+            }
+        }
     }
 
     /// Whether the server still has all that it was given.
@@ -82,7 +112,9 @@ impl RedisReads {
     async fn run(&self, commands: Commands) -> Result<Vec<redis::Value>, RedisError> {
         let replies = self.connection().await?.run(commands).await;
         if let Err(RedisError::Unreachable { .. }) = replies {
-            *self.server.lock().await = None;
+            let mut server = self.server.lock().await;
+            server.connection = None;
+            server.broke = Some(server.clock.monotonic());
         }
         replies
     }
