@@ -371,9 +371,6 @@ fn redis(fields: &mut Fields<'_>, redis: &mut RedisConfig) {
     fields.text("prefix", &mut redis.prefix);
     fields.count("predictions_window", &mut redis.predictions_window);
     fields.count("metrics_window", &mut redis.metrics_window);
-    fields.section("ttl", |fields| {
-        fields.period("predictions", &mut redis.predictions_ttl);
-    });
     fields.size("payload_bytes_max", &mut redis.payload_bytes_max);
     let all = redis.streams.names().map(str::to_owned);
     let mut names: Vec<String> = all.collect();
@@ -394,6 +391,10 @@ fn redis(fields: &mut Fields<'_>, redis: &mut RedisConfig) {
     fields.duration("connect_time", &mut redis.connect_time);
     fields.duration("response_time", &mut redis.response_time);
     fields.duration("rewind", &mut redis.rewind);
+    // Last: shown as a configuration, it is a section of its own behind this one.
+    fields.section("ttl", |fields| {
+        fields.period("predictions", &mut redis.predictions_ttl);
+    });
     if redis.url.is_empty() {
         return;
     }
