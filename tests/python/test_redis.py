@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis
 from conftest import PATIENCE, Server, ndjson
-from redis_support import Redis
+from redis_support import Redis, free_port
 from test_memory import everything, log
 
 
@@ -501,18 +501,14 @@ def test_tls_users_and_databases(tmp_path, settings, store):
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test ca")
-    os.rename(directory / "privkey.pem", directory / "ca.key") if (directory / "privkey.pem").exists() else None
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test ca", "-keyout", "ca.key", "-out", "ca.pem")
+    new_key = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(*new_key, "-x509", "-days", "2", "-subj", "/CN=test ca", "-keyout", "ca.key", "-out", "ca.pem")
+    (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-days", "2", "-extfile", "names", "-out", f"{name}.pem",
-        )
-    tls_port = store.port + 1
+        openssl(*new_key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    tls_port = free_port()
     secure = Redis(
         tmp_path / "secure", "--tls-port", str(tls_port), "--tls-cert-file", str(directory / "server.pem"),
         "--tls-key-file", str(directory / "server.key"), "--tls-ca-cert-file", str(directory / "ca.pem"),
@@ -534,12 +530,16 @@ def test_tls_users_and_databases(tmp_path, settings, store):
         assert secure.client(db=0).dbsize() == 0
         assert "s3cret" not in server.said()
         assert server.stop() == 0
-        # Whoever signed the server's certificate must be known, and the password right.
-        for url in (f"rediss://modelog:wrong@127.0.0.1:{tls_port}/3",):
-            settings(redis__url=url)
+        # The password must be right, and whoever signed the server's certificate known.
+        for change in (
+            {"redis__url": f"rediss://modelog:wrong@127.0.0.1:{tls_port}/3"},
+            {"redis__url": f"rediss://modelog:s3cret@127.0.0.1:{tls_port}/3", "redis__ca_file": directory / "client.pem"},
+        ):
+            settings(**change)
             refused = Server(tmp_path / "data").start()
             found = until(lambda: (found := status(refused))["last_error"] and found, "it says why")
-            assert found["state"] == "retrying" and "wrong" not in found["last_error"]
+            assert found["state"] == "retrying"
+            assert "wrong" not in found["last_error"] and "s3cret" not in found["last_error"]
             assert refused.stop() == 0
     finally:
         secure.kill()
