@@ -115,6 +115,16 @@ pub const COMMON: [Field; 5] = [
     optional("extra", FieldType::JsonObject),
 ];
 
+/// Fields that say which prediction an event is about, or which part of it; what else it says are values.
+const IDENTIFYING: [&str; 4] = ["model", "version", "prediction_id", "part"];
+
+/// The fields of predictions or feedback that are values, with their columns.
+pub fn values(kind: Kind) -> impl Iterator<Item = (usize, &'static Field)> {
+    let own = own_fields(kind).iter().enumerate();
+    own.filter(|(_, field)| !IDENTIFYING.contains(&field.name))
+        .map(|(column, field)| (column + COMMON.len(), field))
+}
+
 /// Column numbers of the common fields.
 pub const ORD: usize = 0;
 pub const ID: usize = 1;

@@ -21,11 +21,12 @@
 //!
 //! # What a bound cannot tell
 //! A second event about a prediction that has left is told from a new prediction by a hash of its id, for a number of ids
-//! that have left (`predictions::LEFT_IDS_MAX`); beyond them it counts as new. Feedback that comes before its
+//! that have left ([`LeftIds`]); beyond them it counts as new. Feedback that comes before its
 //! prediction waits for it among a number of others (`predictions::WAITING_MAX`).
 
 mod answers;
 mod entities;
+mod left;
 mod packed;
 mod predictions;
 mod series;
@@ -44,6 +45,7 @@ use crate::threads::{PoisonError, RwLock};
 use crate::{Checkpoint, Offset};
 
 use entities::Entities;
+pub use left::LeftIds;
 use predictions::Predictions;
 use series::AllSeries;
 

@@ -19,20 +19,9 @@ const HEAD_BYTES: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Packed(Box<[u8]>);
 
-/// Columns that say which prediction it is, or which part of it.
-const IDENTIFYING: [usize; 4] = [
-    column(Kind::PredictionLogged, "model"),
-    column(Kind::PredictionLogged, "version"),
-    column(Kind::PredictionLogged, "prediction_id"),
-    column(Kind::PredictionLogged, "part"),
-];
-
 /// The columns of a table of predictions that have fields to be packed.
 pub(super) fn columns(table: &Table) -> Vec<(usize, FieldType)> {
-    let fields = schema::fields(Kind::PredictionLogged).enumerate();
-    fields
-        .skip(schema::COMMON.len())
-        .filter(|(column, _)| !IDENTIFYING.contains(column))
+    schema::values(Kind::PredictionLogged)
         .filter(|(column, _)| table.columns()[*column].is_some())
         .map(|(column, field)| (column, field.ty))
         .collect()

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
+use super::LeftIds;
 use super::packed::{Known, Packed, columns};
 use crate::batch::{LoggedBatch, Table};
 use crate::event::schema::{self, column};
@@ -18,8 +19,6 @@ use crate::read::{Feedback, Prediction};
 use crate::stats::LabelFacts;
 use crate::{Offset, Timestamp};
 
-/// How many ids of predictions that have left are known by their hashes.
-pub(super) const LEFT_IDS_MAX: usize = 1 << 17;
 /// How much feedback waits for its prediction.
 pub(super) const WAITING_MAX: usize = 10_000;
 /// What a prediction takes beside its fields, its id and its feedback: entries in four indices.
@@ -176,39 +175,6 @@ impl Shelf {
     pub(super) fn from(&self, since: Option<Timestamp>) -> impl Iterator<Item = Place> {
         let first = since.unwrap_or(Timestamp::from_micros(i64::MIN));
         self.order.range((first, Offset::ZERO)..).copied()
-    }
-}
-
-/// Predictions that have left, the newest of them: hashes of their ids, and the version each was of.
-#[derive(Debug, Default)]
-struct LeftIds {
-    order: VecDeque<u64>,
-    versions: HashMap<u64, EntityId>,
-}
-
-impl LeftIds {
-    fn hash(model: EntityId, id: &str) -> u64 {
-        xxh3_64_with_seed(id.as_bytes(), model.into())
-    }
-
-    fn add(&mut self, model: EntityId, id: &str, version: EntityId) {
-        let hash = Self::hash(model, id);
-        if self.versions.insert(hash, version).is_none() {
-            self.order.push_back(hash);
-        }
-        if self.order.len() > LEFT_IDS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.versions.remove(&oldest);
-        }
-    }
-
-    /// The version a prediction was of when it left.
-    fn version(&mut self, model: EntityId, id: &str) -> Option<&mut EntityId> {
-        if self.versions.is_empty() {
-            return None;
-        }
-        self.versions.get_mut(&Self::hash(model, id))
     }
 }
 
@@ -383,11 +349,11 @@ impl Predictions {
     /// Whether a prediction has left; what comes now about it does not bring it back. If it moves to another version, what
     /// has left of that version is bounded by what has left of the one it comes from.
     fn is_gone(&mut self, model: EntityId, id: &str, version: EntityId) -> bool {
-        let Some(known) = self.left_ids.version(model, id) else {
+        let Some(old) = self.left_ids.version(model, id) else {
             return false;
         };
-        let old = std::mem::replace(known, version);
         if old != version {
+            self.left_ids.add(model, id, version);
             let bound = self.versions.get(&old).and_then(|shelf| shelf.left);
             let shelf = self.versions.entry(version).or_default();
             shelf.left = shelf.left.max(bound);

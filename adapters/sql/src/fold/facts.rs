@@ -52,16 +52,11 @@ struct Field {
 
 /// The fields that have columns of their own, apart from what identifies the row.
 fn fields(kind: Kind) -> impl Iterator<Item = Field> {
-    let identifying = ["model", "version", "prediction_id", "part"];
-    schema::fields(kind)
-        .enumerate()
-        .skip(schema::COMMON.len())
-        .filter(move |(_, field)| !identifying.contains(&field.name))
-        .map(|(column, field)| Field {
-            name: field.name,
-            ty: field.ty,
-            column,
-        })
+    schema::values(kind).map(|(column, field)| Field {
+        name: field.name,
+        ty: field.ty,
+        column,
+    })
 }
 
 impl<'a> Facts<'a> {

@@ -57,13 +57,8 @@ pub(super) fn gather(batches: &Batches<'_>) -> Gathered {
 
 /// The fields of a kind that are written as they are, by column.
 pub(super) fn fields(table: &Table) -> Vec<(usize, &'static str, FieldType)> {
-    let identifying = ["model", "version", "prediction_id", "part"];
-    schema::fields(table.kind())
-        .enumerate()
-        .skip(schema::COMMON.len())
-        .filter(|(column, field)| {
-            !identifying.contains(&field.name) && table.columns()[*column].is_some()
-        })
+    schema::values(table.kind())
+        .filter(|(column, _)| table.columns()[*column].is_some())
         .map(|(column, field)| (column, field.name, field.ty))
         .collect()
 }

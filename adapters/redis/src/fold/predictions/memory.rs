@@ -1,9 +1,9 @@
 //! What is known of predictions while a connection lasts.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
+use modelog_engine::live::LeftIds;
 use modelog_engine::names::EntityId;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Place;
 use crate::connection::{Commands, Connection, command, int, list, text};
@@ -12,8 +12,6 @@ use crate::fold::Batches;
 
 /// The field of the checkpoint that says that some ids are those of predictions of several models.
 pub(crate) const SHARED: &str = "shared_ids";
-/// How many ids of predictions that are no longer kept are known by their hashes, while the program runs.
-const PASSED_IDS_MAX: usize = 1 << 17;
 /// What is known while a connection lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -24,40 +22,7 @@ pub(crate) struct Memory {
     /// Some ids are those of predictions of several models.
     pub(super) shared: bool,
     /// Predictions that were passed over or removed.
-    pub(super) passed: Passed,
-}
-
-/// Predictions that are gone, the newest of them: hashes of models and ids, and the version each was of.
-#[derive(Debug, Default)]
-pub(super) struct Passed {
-    order: VecDeque<u64>,
-    versions: HashMap<u64, EntityId>,
-}
-
-impl Passed {
-    fn hash(model: EntityId, id: &str) -> u64 {
-        xxh3_64_with_seed(id.as_bytes(), model.into())
-    }
-
-    pub(super) fn add(&mut self, model: EntityId, id: &str, version: EntityId) {
-        let hash = Self::hash(model, id);
-        if self.versions.insert(hash, version).is_none() {
-            self.order.push_back(hash);
-        }
-        if self.order.len() > PASSED_IDS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.versions.remove(&oldest);
-        }
-    }
-
-    /// The version that a prediction was of which is gone.
-    pub(super) fn version(&self, model: EntityId, id: &str) -> Option<EntityId> {
-        if self.versions.is_empty() {
-            return None;
-        }
-        self.versions.get(&Self::hash(model, id)).copied()
-    }
+    pub(super) passed: LeftIds,
 }
 
 impl Memory {
