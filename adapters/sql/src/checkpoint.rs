@@ -1,51 +1,54 @@
 //! The checkpoint in the store.
 
 use modelog_engine::{Checkpoint, LogId, Offset};
-use sqlx::{Row as _, SqliteConnection};
 
-/// The number of our own log among those a store may follow one day.
-const LOG_NO: i64 = 0;
+use crate::connection::{self, Statement};
+
+const READ: &str =
+    "SELECT log_id, epoch, log_offset, fold_version FROM checkpoint WHERE log_no = 0";
+const MOVE: &str = "UPDATE checkpoint SET log_id = ?, epoch = ?, log_offset = ?, fold_version = ? WHERE log_no = 0";
+/// The number of our own log, among those a store may follow one day, is 0.
+const SET: &str = "INSERT INTO checkpoint (log_id, epoch, log_offset, fold_version, log_no) VALUES (?, ?, ?, ?, 0)";
 
 /// Where the store stands; nothing if it is empty.
 pub(crate) async fn read(
-    connection: &mut SqliteConnection,
+    transaction: &mut connection::Transaction<'_>,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT log_id, epoch, log_offset, fold_version FROM checkpoint WHERE log_no = ?",
-    )
-    .bind(LOG_NO)
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        let log: String = row.try_get(0)?;
-        let log = serde_json::from_value::<LogId>(log.into())
-            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok(Checkpoint {
-            log,
-            epoch: row.try_get(1)?,
-            offset: Offset(row.try_get::<i64, _>(2)? as u64),
-            fold_version: row.try_get(3)?,
+    let decode = |error| sqlx::Error::Decode(error);
+    transaction
+        .one(Statement::new(&[READ]), |row| {
+            let log = row.str(0)?.unwrap_or_default();
+            let number = |column| -> Result<u32, sqlx::Error> {
+                let number = row.int(column)?;
+                number
+                    .try_into()
+                    .map_err(|_| decode(format!("the number {number}").into()))
+            };
+            Ok::<_, sqlx::Error>(Checkpoint {
+                log: serde_json::from_value::<LogId>(log.into())
+                    .map_err(|error| decode(Box::new(error)))?,
+                epoch: number(1)?,
+                offset: Offset(row.int(2)? as u64),
+                fold_version: number(3)?,
+            })
         })
-    })
-    .transpose()
+        .await
 }
 
 /// Moves the checkpoint.
 pub(crate) async fn write(
     to: Checkpoint,
-    connection: &mut SqliteConnection,
+    transaction: &mut connection::Transaction<'_>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO checkpoint (log_no, log_id, epoch, log_offset, fold_version) VALUES (?, ?, ?, ?, ?) \
-         ON CONFLICT (log_no) DO UPDATE SET log_id = excluded.log_id, epoch = excluded.epoch, \
-         log_offset = excluded.log_offset, fold_version = excluded.fold_version",
-    )
-    .bind(LOG_NO)
-    .bind(to.log.to_string())
-    .bind(to.epoch)
-    .bind(to.offset.0 as i64)
-    .bind(to.fold_version)
-    .execute(connection)
-    .await?;
+    let statement = |text| {
+        Statement::new(&[text])
+            .text(to.log.to_string())
+            .int(to.epoch)
+            .int(to.offset.0 as i64)
+            .int(to.fold_version)
+    };
+    if transaction.run(statement(MOVE)).await? == 0 {
+        transaction.run(statement(SET)).await?;
+    }
     Ok(())
 }

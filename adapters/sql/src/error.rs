@@ -1,6 +1,8 @@
 //! What can go wrong with a SQL store, and whether waiting helps.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use modelog_engine::ErrorKind;
 use modelog_engine::projection::ProjectionError;
@@ -10,18 +12,25 @@ use crate::dialect::{self, Cause};
 /// Why a store cannot be made from its settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SqlError {
-    #[error("`sql.url` names no kind of database: write `sqlite:PATH`")]
+    #[error(
+        "`sql.url` names no kind of database: write `sqlite:PATH`, `postgres://USER@HOST/DATABASE` or \
+         `mysql://USER@HOST/DATABASE`"
+    )]
     NoScheme,
     #[error(
-        "`sql.url` starts with `{scheme}:`, which is no database Modelog knows: write `sqlite:PATH`"
+        "`sql.url` starts with `{scheme}:`, which is no database Modelog knows: write `sqlite:`, `postgres:` or `mysql:`"
     )]
     UnknownScheme { scheme: String },
-    #[error("`{scheme}:` databases are not in this version: write `sqlite:PATH`")]
-    NotInThisVersion { scheme: String },
     #[error("`sql.url` must name a file, such as `sqlite:sqlite/modelog.db`")]
     NotAFile,
     #[error("`sql.url` takes no settings after `?`, `{settings}` was found: leave it out")]
     UrlSettings { settings: String },
+    #[error("`sql.url` takes no setting `{name}`: it knows {known}")]
+    UnknownSetting { name: String, known: &'static str },
+    #[error("`sql.url` must name a database, such as `{scheme}://USER@HOST/modelog`")]
+    NoDatabase { scheme: &'static str },
+    #[error("`sql.url` is no URL of a database: {reason}")]
+    Malformed { reason: String },
 }
 
 impl SqlError {
@@ -32,70 +41,96 @@ impl SqlError {
     }
 }
 
+/// Which database, in words: a file's path, or a database and its server. Never a password.
+#[derive(Clone, Debug)]
+pub(crate) struct Place(Arc<str>);
+
+impl Place {
+    pub(crate) fn file(path: &Path) -> Self {
+        Self(path.display().to_string().into())
+    }
+
+    pub(crate) fn server(words: String) -> Self {
+        Self(words.into())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Why a store that is there cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
-    #[error("{action} {} failed", path.display())]
+    #[error("{action} {place} failed")]
     Io {
         action: &'static str,
-        path: PathBuf,
+        place: Place,
         #[source]
         source: std::io::Error,
     },
-    #[error("the database {}", path.display())]
+    #[error("the database {place}")]
     Sql {
-        path: PathBuf,
+        place: Place,
         #[source]
         source: sqlx::Error,
     },
     /// Something else is in our place.
-    #[error(
-        "{} was not made by Modelog, which needs a file of its own: move it away, or set `sql.url` to another path",
-        path.display()
-    )]
-    Foreign { path: PathBuf },
+    #[error("{place} was not made by Modelog, which needs {needed}")]
+    Foreign { place: Place, needed: &'static str },
     /// Other people's tables beside ours, about to be lost.
     #[error(
-        "{} holds tables that are not Modelog's and would be lost ({}): move them to another file first",
-        path.display(), tables.join(", ")
+        "{place} holds tables that are not Modelog's and would be lost ({}): move them to another file first",
+        tables.join(", ")
     )]
-    Guests { path: PathBuf, tables: Vec<String> },
+    Guests { place: Place, tables: Vec<String> },
     #[error(
-        "{} has tables of version {found}, this program knows {known}: use a newer modelog, or run \
-         `modelog rebuild sql` to build them again from the log",
-        path.display()
+        "{place} has tables of version {found}, this program knows {known}: use a newer modelog, or run \
+         `modelog rebuild sql` to build them again from the log"
     )]
     TooNew {
-        path: PathBuf,
+        place: Place,
         found: i64,
         known: i64,
     },
-    #[error("{} lacks tables of Modelog: run `modelog rebuild sql` to build it again from the log", path.display())]
-    Incomplete { path: PathBuf },
     #[error(
-        "{} refused more than {max} rows of {table} at once ({reason}): mend the table, or run `modelog rebuild sql` \
-         to build everything again from the log",
-        path.display()
+        "{place} lacks tables of Modelog: run `modelog rebuild sql` to build it again from the log"
+    )]
+    Incomplete { place: Place },
+    #[error("{place} is {found}, Modelog needs {needed}")]
+    Unfit {
+        place: Place,
+        found: String,
+        needed: &'static str,
+    },
+    /// Another program makes tables.
+    #[error("{place} is being set up by another program")]
+    Busy { place: Place },
+    #[error(
+        "{place} refused more than {max} rows of {table} at once ({reason}): mend the table, or run `modelog rebuild sql` \
+         to build everything again from the log"
     )]
     TooManyRefused {
-        path: PathBuf,
+        place: Place,
         table: &'static str,
         max: u32,
         reason: String,
     },
-    #[error("a trigger in {} ended the transaction of Modelog: take it away", path.display())]
-    Ended { path: PathBuf },
-    #[error("{} is not open", path.display())]
-    Closed { path: PathBuf },
+    #[error("a trigger in {place} ended the transaction of Modelog: take it away")]
+    Ended { place: Place },
+    #[error("{place} is not open")]
+    Closed { place: Place },
     /// Somebody else wrote.
-    #[error("the checkpoint in {} is not where this program left it", path.display())]
-    Moved { path: PathBuf },
+    #[error("the checkpoint in {place} is not where this program left it")]
+    Moved { place: Place },
 }
 
 impl DatabaseError {
-    pub(crate) fn sql(path: &Path) -> impl Fn(sqlx::Error) -> Self {
+    pub(crate) fn sql(place: &Place) -> impl Fn(sqlx::Error) -> Self {
         move |source| Self::Sql {
-            path: path.into(),
+            place: place.clone(),
             source,
         }
     }
@@ -103,7 +138,7 @@ impl DatabaseError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
         move |source| Self::Io {
             action,
-            path: path.into(),
+            place: Place::file(path),
             source,
         }
     }
@@ -114,18 +149,17 @@ impl From<DatabaseError> for ProjectionError {
         let stopped = |reason| Self::Stopped { reason };
         match &error {
             DatabaseError::Io { .. }
+            | DatabaseError::Busy { .. }
             | DatabaseError::Moved { .. }
             | DatabaseError::Closed { .. } => Self::Unavailable(Box::new(error)),
-            DatabaseError::Sql { path, source } => match dialect::cause(source) {
+            DatabaseError::Sql { place, source } => match dialect::cause(source) {
                 Cause::Away => Self::Unavailable(Box::new(error)),
                 Cause::Damaged => stopped(format!(
-                    "{} is damaged ({source}): run `modelog rebuild sql` to build it again from the log",
-                    path.display()
+                    "{place} is damaged ({source}): run `modelog rebuild sql` to build it again from the log"
                 )),
                 Cause::Row | Cause::Other => stopped(format!(
-                    "{} does not do what Modelog asks ({source}): if its tables were changed, run \
-                     `modelog rebuild sql` to build it again from the log",
-                    path.display()
+                    "{place} does not do what Modelog asks ({source}): if its tables were changed, run \
+                     `modelog rebuild sql` to build it again from the log"
                 )),
             },
             _ => stopped(error.to_string()),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log ─▶ fold: names, entities, metrics, predictions, feedback ─▶ bulk ─▶ dialect ─▶ database
-//!             what an event means, without a word of SQL          rows    its SQL     SQLite
+//!             what an event means, without a word of SQL          rows    its SQL     SQLite, PostgreSQL, MySQL
 //! ```
 //!
 //! The meaning of events lives in `fold` and speaks of tables and columns only; how a row is written in a particular
@@ -11,6 +11,7 @@
 mod bulk;
 mod checkpoint;
 mod config;
+mod connection;
 mod database;
 mod dialect;
 mod error;
@@ -22,6 +23,7 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub use config::SqlConfig;
 pub use error::SqlError;

@@ -16,10 +16,9 @@ use async_trait::async_trait;
 use modelog_engine::batch::LoggedBatch;
 use modelog_engine::projection::{Projection, ProjectionError, View};
 use modelog_engine::{Checkpoint, Offset, Timestamp};
-use sqlx::{Connection as _, SqliteConnection};
 
 use crate::bulk::Transaction;
-use crate::database::Database;
+use crate::database::{self, Database, Writer};
 use crate::error::DatabaseError;
 use crate::fold::{self, Batches, statistics::Published};
 use crate::{checkpoint, retention};
@@ -32,7 +31,7 @@ const FOLD_VERSION: u32 = 1;
 pub struct SqlProjection {
     database: Arc<Database>,
     keep: Option<Duration>,
-    writer: Option<SqliteConnection>,
+    writer: Option<Writer>,
     /// Where this program left the store.
     at: Option<Checkpoint>,
     published: Published,
@@ -52,9 +51,9 @@ impl SqlProjection {
     /// Closes the connection, before the file is looked at again.
     async fn close(&mut self) {
         if let Some(writer) = self.writer.take()
-            && let Err(error) = writer.close().await
+            && let Err(error) = writer.session.close().await
         {
-            // It is gone all the same, and what it had committed is in the file.
+            // It is gone all the same, and what it had committed is there.
             tracing::debug!(%error, "the connection to the database did not close well");
         }
     }
@@ -65,17 +64,20 @@ impl SqlProjection {
         view: View<'_>,
         to: Checkpoint,
     ) -> Result<(), DatabaseError> {
-        let path = self.database.path();
-        let sql = DatabaseError::sql(path);
-        let writer = self
-            .writer
-            .as_mut()
-            .ok_or(DatabaseError::Closed { path: path.into() })?;
-        let transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&sql)?;
-        let mut transaction = Transaction::new(transaction, path);
-        if checkpoint::read(&mut transaction.sql).await.map_err(&sql)? != self.at {
-            return Err(DatabaseError::Moved { path: path.into() });
+        let place = self.database.place();
+        let sql = DatabaseError::sql(place);
+        let Some(Writer { session, habits }) = self.writer.as_mut() else {
+            return Err(DatabaseError::Closed {
+                place: place.clone(),
+            });
+        };
+        let mut transaction = database::begin(session, place).await?;
+        if checkpoint::read(&mut transaction).await.map_err(&sql)? != self.at {
+            return Err(DatabaseError::Moved {
+                place: place.clone(),
+            });
         }
+        let mut transaction = Transaction::new(transaction, place, habits);
         let batches = Batches {
             all: batches,
             done: self.at.map_or(Offset::ZERO, |checkpoint| checkpoint.offset),
@@ -86,10 +88,7 @@ impl SqlProjection {
         if let (Some(keep), Some(newest)) = (self.keep, batches.newest()) {
             retention::apply(cutoff(newest, keep), &mut transaction).await?;
         }
-        checkpoint::write(to, &mut transaction.sql)
-            .await
-            .map_err(&sql)?;
-        transaction.sql.commit().await.map_err(&sql)?;
+        transaction.commit(to).await?;
         (self.at, self.published) = (Some(to), published);
         Ok(())
     }
@@ -113,10 +112,12 @@ impl Projection for SqlProjection {
 
     async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError> {
         self.close().await;
+        let place = self.database.place();
         let mut writer = self.database.writer().await?;
-        let at = checkpoint::read(&mut writer)
-            .await
-            .map_err(DatabaseError::sql(self.database.path()))?;
+        let mut transaction = database::begin(&mut writer.session, place).await?;
+        let sql = DatabaseError::sql(place);
+        let at = checkpoint::read(&mut transaction).await.map_err(&sql)?;
+        transaction.rollback().await.map_err(&sql)?;
         self.writer = Some(writer);
         (self.at, self.published) = (at, Published::default());
         Ok(at)

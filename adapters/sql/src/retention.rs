@@ -3,9 +3,9 @@
 //! Offsets and append times grow together, so what is too old is a prefix of each table, found from its front.
 
 use modelog_engine::Timestamp;
-use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::bulk::Transaction;
+use crate::connection::Statement;
 use crate::error::DatabaseError;
 
 /// How many rows are looked at and deleted at a time.
@@ -21,10 +21,7 @@ pub(crate) async fn apply(
 ) -> Result<(), DatabaseError> {
     for table in ["predictions", "feedback"] {
         for _ in 0..STEPS_MAX {
-            let more = step(table, before, transaction)
-                .await
-                .map_err(DatabaseError::sql(transaction.path))?;
-            if !more {
+            if !step(table, before, transaction).await? {
                 break;
             }
         }
@@ -37,25 +34,21 @@ pub(crate) async fn step(
     table: &'static str,
     before: Timestamp,
     transaction: &mut Transaction<'_>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool, DatabaseError> {
     let oldest = format!(
         "SELECT count(*), max(log_offset) FROM (SELECT log_offset, append_time FROM {table} ORDER BY log_offset LIMIT ?) \
-         WHERE append_time < ?"
+         AS oldest WHERE append_time < ?"
     );
-    let found = sqlx::query(AssertSqlSafe(oldest))
-        .bind(STEP_ROWS)
-        .bind(before.micros())
-        .fetch_one(&mut *transaction.sql)
+    let oldest = Statement::new(&[&oldest]).int(STEP_ROWS).with(before);
+    let found = transaction
+        .one(oldest, |row| Ok((row.int(0)?, row.optional_int(1)?)))
         .await?;
-    let (count, last): (i64, Option<i64>) = (found.try_get(0)?, found.try_get(1)?);
-    let Some(last) = last else {
+    let Some((count, Some(last))) = found else {
         return Ok(false);
     };
-    sqlx::query(AssertSqlSafe(format!(
-        "DELETE FROM {table} WHERE log_offset <= ?"
-    )))
-    .bind(last)
-    .execute(&mut *transaction.sql)
-    .await?;
+    let delete = format!("DELETE FROM {table} WHERE log_offset <= ?");
+    transaction
+        .run(Statement::new(&[&delete]).int(last))
+        .await?;
     Ok(count == STEP_ROWS)
 }

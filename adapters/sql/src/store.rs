@@ -22,9 +22,9 @@ impl SqlStore {
     /// # Errors
     /// [`SqlError`], if the URL names no database that this version can use.
     pub fn new(config: SqlConfig) -> Result<Self, SqlError> {
-        let Location::Sqlite(path) = Location::parse(&config.url, &config.directory)?;
+        let location = Location::parse(&config.url, &config.directory)?;
         Ok(Self {
-            database: Arc::new(Database::new(path, &config)),
+            database: Arc::new(Database::new(location, &config)),
             predictions_keep: config.predictions_keep,
         })
     }

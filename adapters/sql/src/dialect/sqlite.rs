@@ -8,8 +8,9 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, ConnectOptions as _};
 
-use super::Cause;
-use crate::bulk::{Conflict, Merge, Table, Value};
+use super::{Cause, insert_into, marks, numbers};
+use crate::bulk::{Conflict, Merge, Table};
+use crate::value::{Sink, Value};
 
 /// How much of a file must be read to tell whose it is.
 pub(crate) const HEADER_BYTES: usize = 100;
@@ -84,55 +85,30 @@ fn kibibytes(bytes: usize) -> String {
 }
 
 /// What an error means, by the primary result code (<https://www.sqlite.org/rescode.html>).
-pub(crate) fn cause(error: &sqlx::Error) -> Cause {
-    let sqlx::Error::Database(error) = error else {
-        // The thread of the connection ended, or the file could not be reached.
-        return match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Cause::Away,
-            _ => Cause::Other,
-        };
-    };
-    let code: Option<u32> = error.code().and_then(|code| code.parse().ok());
-    match code.map(|code| code & 0xff) {
+pub(crate) fn cause(code: &str) -> Cause {
+    match code.parse::<u32>().map(|code| code & 0xff) {
         // PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA, NOLFS, AUTH.
-        Some(3 | 5..=10 | 13..=15 | 17 | 22 | 23) => Cause::Away,
+        Ok(3 | 5..=10 | 13..=15 | 17 | 22 | 23) => Cause::Away,
         // TOOBIG, CONSTRAINT, MISMATCH.
-        Some(18..=20) => Cause::Row,
+        Ok(18..=20) => Cause::Row,
         // CORRUPT, FORMAT, NOTADB.
-        Some(11 | 24 | 26) => Cause::Damaged,
+        Ok(11 | 24 | 26) => Cause::Damaged,
         _ => Cause::Other,
     }
 }
 
-/// The values of some rows, one after another.
-#[derive(Debug, Default)]
-pub(crate) struct Rows(SqliteArguments);
-
-impl Rows {
-    pub(crate) fn with_room(values: usize) -> Self {
-        let mut arguments = SqliteArguments::default();
-        arguments.reserve(values, 0);
-        Self(arguments)
-    }
-
-    /// Adds a value. A number that is not a number is null in SQLite: [`Value::Float`]
-    /// must be finite.
-    pub(crate) fn push(&mut self, value: &Value<'_>) {
+impl Sink for SqliteArguments {
+    fn push(&mut self, value: &Value<'_>) {
         let added = match value {
-            Value::Null => self.0.add(None::<i64>),
-            Value::Int(value) => self.0.add(*value),
-            Value::Float(value) => self.0.add(*value),
-            Value::Text(text) => self.0.add(Arc::<str>::from(&**text)),
-            Value::Blob(bytes) => self.0.add(&**bytes),
+            Value::Null => self.add(None::<i64>),
+            Value::Bool(value) => self.add(i64::from(*value)),
+            Value::Int(value) => self.add(*value),
+            Value::Float(value) => self.add(*value),
+            Value::Time(time) => self.add(time.micros()),
+            Value::Text(text) => self.add(Arc::<str>::from(&**text)),
+            Value::Blob(bytes) => self.add(&**bytes),
         };
         added.expect("encoding a plain value for SQLite does not fail");
-    }
-
-    pub(crate) fn into_arguments(self) -> SqliteArguments {
-        self.0
     }
 }
 
@@ -170,21 +146,7 @@ pub(crate) fn insert_new(table: &Table, rows: usize) -> String {
 }
 
 fn insert(verb: &str, table: &Table, rows: usize) -> String {
-    let mut text = format!("{verb} INTO {} (", table.name);
-    comma_separated(&mut text, table.columns.iter().map(|(name, _)| *name));
-    text.push_str(") VALUES ");
-    let row = format!("({})", vec!["?"; table.columns.len()].join(","));
-    comma_separated(&mut text, std::iter::repeat_n(row.as_str(), rows));
-    text
-}
-
-fn comma_separated<'a>(text: &mut String, parts: impl Iterator<Item = &'a str>) {
-    for (at, part) in parts.enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        text.push_str(part);
-    }
+    format!("{} VALUES {}", insert_into(verb, table), marks(table, rows))
 }
 
 /// How a column is set where the row is there already; `name` alone is what is there, `excluded.name` what comes.
@@ -206,15 +168,11 @@ fn merged(table: &Table, name: &str, merge: Merge) -> Option<String> {
         ),
         Merge::NonFinite => {
             // What is named as not finite goes once a finite value comes, and what comes goes before it.
-            let kept = table
-                .columns
-                .iter()
-                .filter(|(_, merge)| *merge == Merge::LastNumber)
-                .fold(format!("coalesce({name},'{{}}')"), |kept, (number, _)| {
-                    format!(
-                        "json_remove({kept},CASE WHEN excluded.{number} IS NULL THEN '$.none' ELSE '$.{number}' END)"
-                    )
-                });
+            let kept = numbers(table).fold(format!("coalesce({name},'{{}}')"), |kept, number| {
+                format!(
+                    "json_remove({kept},CASE WHEN excluded.{number} IS NULL THEN '$.none' ELSE '$.{number}' END)"
+                )
+            });
             format!(
                 "{name}=CASE WHEN {name} IS NULL AND excluded.{name} IS NULL THEN NULL \
                  ELSE nullif(json_patch({kept},coalesce(excluded.{name},'{{}}')),'{{}}') END"

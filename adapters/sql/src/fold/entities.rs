@@ -9,8 +9,9 @@ use modelog_engine::names::{EntityId, Names};
 use modelog_engine::{Offset, Timestamp};
 
 use super::Batches;
-use crate::bulk::{Conflict, Merge, Records, Transaction, Value};
+use crate::bulk::{Conflict, Merge, Records, Transaction};
 use crate::error::DatabaseError;
+use crate::value::Value;
 
 /// The table of a kind of entities, and the event that fills it.
 struct Entities {
@@ -266,7 +267,7 @@ fn filled<'a>(entities: &Entities, batches: &Batches<'a>) -> Records<'a> {
             continue;
         };
         values.extend(change.fields);
-        values.push(change.created_at.map(Timestamp::micros).into());
+        values.push(change.created_at.into());
         values.push(change.offset.into());
         records.push(change.offset, values);
     }
@@ -305,7 +306,7 @@ fn deleted<'a>(batches: &Batches<'a>) -> Vec<Records<'a>> {
             .filter(|((kind, _), _)| *kind == entities.kind)
         {
             if let Some(mut values) = identify(entities, batches.names, *id) {
-                values.push(deleted_at.map(Timestamp::micros).into());
+                values.push((*deleted_at).into());
                 values.push((*offset).into());
                 records.push(*offset, values);
             }

@@ -4,6 +4,7 @@
 //! itself, and short events cost little.
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use modelog_engine::Offset;
 use modelog_engine::batch::{LoggedBatch, Table as Events, non_finite};
@@ -12,9 +13,9 @@ use modelog_engine::event::schema::{self, FieldType, column};
 use modelog_engine::names::{EntityId, Versions};
 
 use super::Batches;
-use crate::bulk::{Conflict, Merge, Source, Table, Transaction, Value, finite};
-use crate::dialect::Rows;
+use crate::bulk::{Conflict, Merge, Source, Table, Transaction};
 use crate::error::DatabaseError;
+use crate::value::{Sink, Value, finite};
 
 /// Adds the predictions and feedback of the batches.
 pub(super) async fn apply(
@@ -102,24 +103,29 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn push_identity(&self, event: usize, values: &mut Rows) {
+    /// The prediction an event is about; none for one that is known by its offset.
+    fn prediction_id(&self, event: usize) -> Option<&str> {
         const PREDICTION: usize = column(Kind::PredictionLogged, "prediction_id");
         const FEEDBACK: usize = column(Kind::FeedbackLogged, "prediction_id");
+        if self.events.kind() == Kind::FeedbackLogged {
+            return self.events.text(FEEDBACK).get(event);
+        }
+        let given = self.events.text(PREDICTION).get(event);
+        given.or_else(|| self.events.text(schema::ID).get(event))
+    }
+
+    fn push_identity(&self, event: usize, values: &mut dyn Sink) {
         const PART: usize = column(Kind::PredictionLogged, "part");
         let offset = self.offset(event - self.first);
         let (model, version) = self.owners[event - self.first];
         values.push(&offset.into());
         values.push(&model.into());
         values.push(&version.into());
+        let id = self.prediction_id(event);
         if self.events.kind() == Kind::FeedbackLogged {
-            values.push(&self.events.text(FEEDBACK).get(event).into());
+            values.push(&id.into());
             return;
         }
-        let id = self
-            .events
-            .text(PREDICTION)
-            .get(event)
-            .or_else(|| self.events.text(schema::ID).get(event));
         match id {
             Some(id) => values.push(&id.into()),
             None => {
@@ -129,20 +135,17 @@ impl<'a> Facts<'a> {
             }
         }
         let complete = self.events.text(PART).get(event) != Some("request");
-        values.push(&Value::Int(complete.into()));
+        values.push(&complete.into());
     }
 
-    fn push_field(&self, field: Field, event: usize, values: &mut Rows) {
+    fn push_field(&self, field: Field, event: usize, values: &mut dyn Sink) {
         let value = match field.ty {
             FieldType::Int => self.events.ints(field.column).get(event).into(),
             FieldType::Float => {
                 let value = self.events.floats(field.column).get(event);
                 value.map_or(Value::Null, finite)
             }
-            FieldType::Bool => {
-                let value = self.events.booleans(field.column).get(event);
-                value.map(i64::from).into()
-            }
+            FieldType::Bool => self.events.booleans(field.column).get(event).into(),
             _ => self.events.text(field.column).get(event).into(),
         };
         values.push(&value);
@@ -250,12 +253,22 @@ impl Source for Facts<'_> {
         self.batch.first_offset.advance(ord.into())
     }
 
-    fn values(&self, row: usize, values: &mut Rows) {
+    fn mark(&self, row: usize) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.owners[row].0.hash(&mut hasher);
+        match self.prediction_id(self.first + row) {
+            Some(id) => id.hash(&mut hasher),
+            None => self.offset(row).hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    fn values(&self, row: usize, values: &mut dyn Sink) {
         let event = self.first + row;
         self.push_identity(event, values);
         let time = self.events.times(schema::TIME).get(event);
-        values.push(&Value::Int(time.unwrap_or(self.batch.append_time).micros()));
-        values.push(&Value::Int(self.batch.append_time.micros()));
+        values.push(&time.unwrap_or(self.batch.append_time).into());
+        values.push(&self.batch.append_time.into());
         for field in &self.fields {
             self.push_field(*field, event, values);
         }

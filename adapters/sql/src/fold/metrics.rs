@@ -6,19 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use modelog_engine::Offset;
 use modelog_engine::batch::non_finite;
 use modelog_engine::event::schema::{self, column};
 use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::{EntityId, Versions};
-use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
+use modelog_engine::{Offset, Timestamp};
 
 use super::Batches;
-use crate::bulk::{
-    Conflict, Merge, Records, Source, Table, Transaction, Value, count, finite, stretches,
-};
-use crate::dialect::Rows;
+use crate::bulk::{Conflict, Merge, Records, Source, Table, Transaction, stretches};
+use crate::connection::{Row, Statement};
 use crate::error::DatabaseError;
+use crate::value::{Sink, Value, count, finite};
 
 /// What a series is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +32,7 @@ struct Point {
     /// Its series' place among those of this transaction.
     series: usize,
     step: i64,
-    time: i64,
+    time: Timestamp,
     value: f64,
     epoch: Option<f64>,
     offset: Offset,
@@ -67,7 +65,7 @@ struct Summary {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Last {
     step: i64,
-    time: i64,
+    time: Timestamp,
     offset: Offset,
     value: f64,
     epoch: Option<f64>,
@@ -199,7 +197,7 @@ fn gather<'a>(batches: &Batches<'a>) -> (Vec<Key<'a>>, Vec<Point>) {
             points.push(Point {
                 series,
                 step: steps.get(row).unwrap_or_else(|| whole_epoch(epoch)),
-                time: time.micros(),
+                time,
                 value,
                 epoch,
                 offset: batch.first_offset.advance(table.ord(row).into()),
@@ -249,12 +247,12 @@ impl Points {
         }
     }
 
-    fn key(&self, point: &Point) -> [i64; 4] {
+    fn key(&self, point: &Point) -> [Value<'static>; 4] {
         [
-            self.series[point.series],
-            point.step,
-            point.time,
-            point.value_key(),
+            self.series[point.series].into(),
+            point.step.into(),
+            point.time.into(),
+            point.value_key().into(),
         ]
     }
 }
@@ -272,10 +270,15 @@ impl Source for Points {
         self.all[row].offset
     }
 
-    fn values(&self, row: usize, values: &mut Rows) {
+    fn mark(&self, row: usize) -> u64 {
+        // What is there stays: which rows are the same is the database's affair.
+        row as u64
+    }
+
+    fn values(&self, row: usize, values: &mut dyn Sink) {
         let point = &self.all[row];
         for key in self.key(point) {
-            values.push(&Value::Int(key));
+            values.push(&key);
         }
         let [value, word] = number(Some(point.value));
         let [epoch, epoch_word] = number(point.epoch);
@@ -312,19 +315,13 @@ async fn written(
     rows: Range<usize>,
     transaction: &mut Transaction<'_>,
 ) -> Result<HashSet<i64>, DatabaseError> {
-    let marks = vec!["(?,?,?,?)"; rows.len()].join(",");
+    let among = transaction.dialect().rows(rows.len(), 4);
     let text = format!(
-        "WITH wanted (series_id, step, time, value_key) AS (VALUES {marks}) SELECT metrics.log_offset FROM wanted \
-         CROSS JOIN metrics USING (series_id, step, time, value_key)"
+        "SELECT log_offset FROM metrics WHERE (series_id, step, time, value_key) IN {among}"
     );
-    let mut query = sqlx::query_scalar(AssertSqlSafe(text));
-    for value in points.all[rows].iter().flat_map(|point| points.key(point)) {
-        query = query.bind(value);
-    }
-    let found: Vec<i64> = query
-        .fetch_all(&mut *transaction.sql)
-        .await
-        .map_err(DatabaseError::sql(transaction.path))?;
+    let keys = points.all[rows].iter().flat_map(|point| points.key(point));
+    let select = keys.fold(Statement::new(&[&text]), Statement::with);
+    let found = transaction.all(select, |row| row.int(0)).await?;
     Ok(found.into_iter().collect())
 }
 
@@ -333,39 +330,42 @@ async fn read(
     keys: &[Key<'_>],
     transaction: &mut Transaction<'_>,
 ) -> Result<Vec<Summary>, DatabaseError> {
-    let sql = DatabaseError::sql(transaction.path);
+    let mut places: HashMap<(&str, i64, &str, Option<&str>), usize> = HashMap::new();
+    for (place, key) in keys.iter().enumerate() {
+        let (kind, id) = key.owner;
+        places.insert((kind.name(), id.into(), key.name, key.split), place);
+    }
     let mut found: Vec<Option<Summary>> = vec![None; keys.len()];
     for stretch in stretches(keys.len()) {
-        let marks = vec!["(?,?,?,?,?)"; stretch.len()].join(",");
-        let text = format!(
-            "WITH wanted (place, kind, id, name, split) AS (VALUES {marks}) SELECT wanted.place, s.series_id, s.points, \
-             s.last_step, s.last_time, s.last_log_offset, s.last_value, s.last_non_finite, s.last_epoch, \
-             s.last_epoch_non_finite, s.min_value, s.max_value \
-             FROM wanted CROSS JOIN metric_latest s ON s.owner_kind = wanted.kind AND s.owner_id = wanted.id \
-             AND s.name = wanted.name AND coalesce('=' || s.split, '') = coalesce('=' || wanted.split, '')"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for (place, key) in stretch.clone().zip(&keys[stretch]) {
-            let (kind, id) = key.owner;
-            query = query
-                .bind(place as i64)
-                .bind(kind.name())
-                .bind(id)
-                .bind(key.name)
-                .bind(key.split);
-        }
-        for row in query.fetch_all(&mut *transaction.sql).await.map_err(&sql)? {
-            let place: i64 = row.try_get(0).map_err(&sql)?;
-            found[place as usize] = Some(summary(&row).map_err(&sql)?);
+        let among = transaction.dialect().rows(stretch.len(), 3);
+        let text = format!("{SUMMARIES} WHERE (owner_kind, owner_id, name) IN {among}");
+        let select = keys[stretch]
+            .iter()
+            .fold(Statement::new(&[&text]), |select, key| {
+                let (kind, id) = key.owner;
+                select.text(kind.name()).int(id).text(key.name)
+            });
+        // Splits that were not asked for come along.
+        let summaries = transaction.all(select, |row| {
+            let (kind, name) = (
+                row.str(11)?.unwrap_or_default(),
+                row.str(13)?.unwrap_or_default(),
+            );
+            let place = places.get(&(kind, row.int(12)?, name, row.str(14)?));
+            Ok((place.copied(), summary(row)?))
+        });
+        for (place, summary) in summaries.await? {
+            if let Some(place) = place {
+                found[place] = Some(summary);
+            }
         }
     }
     let mut next = if found.iter().all(Option::is_some) {
         0
     } else {
-        sqlx::query_scalar("SELECT coalesce(max(series_id), 0) + 1 FROM metric_latest")
-            .fetch_one(&mut *transaction.sql)
-            .await
-            .map_err(&sql)?
+        let next = "SELECT coalesce(max(series_id), 0) + 1 FROM metric_latest";
+        let next = transaction.one(Statement::new(&[next]), |row| row.int(0));
+        next.await?.unwrap_or(1)
     };
     let known_or_new = |summary: Option<Summary>| {
         summary.unwrap_or_else(|| {
@@ -376,20 +376,23 @@ async fn read(
     Ok(found.into_iter().map(known_or_new).collect())
 }
 
-fn summary(row: &SqliteRow) -> Result<Summary, sqlx::Error> {
-    let value = from_columns(row.try_get(6)?, row.try_get(7)?);
+const SUMMARIES: &str = "SELECT series_id, points, last_step, last_time, last_log_offset, last_value, last_non_finite, \
+     last_epoch, last_epoch_non_finite, min_value, max_value, owner_kind, owner_id, name, split FROM metric_latest";
+
+fn summary(row: &Row<'_>) -> Result<Summary, sqlx::Error> {
+    let value = from_columns(row.real(5)?, row.str(6)?);
     Ok(Summary {
-        id: row.try_get(1)?,
-        points: row.try_get::<i64, _>(2)? as u64,
+        id: row.int(0)?,
+        points: row.int(1)? as u64,
         last: Some(Last {
-            step: row.try_get(3)?,
-            time: row.try_get(4)?,
-            offset: Offset(row.try_get::<i64, _>(5)? as u64),
+            step: row.int(2)?,
+            time: Timestamp::from_micros(row.time(3)?),
+            offset: Offset(row.int(4)? as u64),
             value: value.unwrap_or(f64::NAN),
-            epoch: from_columns(row.try_get(8)?, row.try_get(9)?),
+            epoch: from_columns(row.real(7)?, row.str(8)?),
         }),
-        min: row.try_get(10)?,
-        max: row.try_get(11)?,
+        min: row.real(9)?,
+        max: row.real(10)?,
         changed: false,
     })
 }
@@ -427,7 +430,7 @@ fn records<'a>(keys: &[Key<'a>], summaries: &[Summary]) -> Records<'a> {
             key.split.into(),
             count(summary.points),
             Value::Int(last.step),
-            Value::Int(last.time),
+            last.time.into(),
             last.offset.into(),
         ];
         values.extend(number(Some(last.value)));
@@ -446,7 +449,7 @@ mod tests {
         Point {
             series: 0,
             step,
-            time: 1,
+            time: Timestamp::from_micros(1),
             value,
             epoch: None,
             offset: Offset(offset),

@@ -8,12 +8,12 @@ use modelog_engine::batch::Row;
 use modelog_engine::event::schema::column;
 use modelog_engine::event::{EntityKind, Kind, json};
 use modelog_engine::names::{EntityId, Names};
-use sqlx::AssertSqlSafe;
 
 use super::Batches;
-use crate::bulk::{Conflict, Merge, Records, Transaction, Value, stretches};
-use crate::dialect::Rows;
+use crate::bulk::{Conflict, Merge, Records, Transaction, stretches};
+use crate::connection::Statement;
 use crate::error::DatabaseError;
+use crate::value::Value;
 
 /// Brings everything up to date that hangs on entities.
 pub(super) async fn apply(
@@ -275,7 +275,7 @@ fn artifacts<'a>(batches: &Batches<'a>) -> Records<'a> {
             row.int(const { from("size_bytes") }).into(),
             row.text(const { from("digest") }).into(),
             row.text(const { from("metadata") }).into(),
-            row.time().micros().into(),
+            row.time().into(),
             row.offset().into(),
         ];
         records.push(row.offset(), values);
@@ -287,22 +287,17 @@ fn artifacts<'a>(batches: &Batches<'a>) -> Records<'a> {
 async fn delete<const N: usize>(
     table: &'static str,
     key: &'static str,
-    rows: &[[Value<'_>; N]],
+    keys: &[[Value<'_>; N]],
     transaction: &mut Transaction<'_>,
 ) -> Result<(), DatabaseError> {
-    for stretch in stretches(rows.len()) {
-        let marks = format!("({})", ["?"; N].join(","));
-        let marks = vec![marks.as_str(); stretch.len()].join(",");
-        let text = format!("DELETE FROM {table} WHERE ({key}) IN (VALUES {marks})");
-        let mut values = Rows::with_room(stretch.len() * N);
-        rows[stretch]
-            .iter()
-            .flatten()
-            .for_each(|value| values.push(value));
-        sqlx::query_with(AssertSqlSafe(text), values.into_arguments())
-            .execute(&mut *transaction.sql)
-            .await
-            .map_err(DatabaseError::sql(transaction.path))?;
+    for stretch in stretches(keys.len()) {
+        let among = transaction.dialect().rows(stretch.len(), N);
+        let text = format!("DELETE FROM {table} WHERE ({key}) IN {among}");
+        let values = keys[stretch].iter().flatten();
+        let statement = values.fold(Statement::new(&[&text]), |statement, value| {
+            statement.with(value.clone().into_owned())
+        });
+        transaction.run(statement).await?;
     }
     Ok(())
 }

@@ -10,11 +10,12 @@ use modelog_engine::event::schema::column;
 use modelog_engine::event::{EntityKind, Kind};
 use modelog_engine::names::EntityId;
 use modelog_engine::{Offset, Timestamp};
-use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Batches;
-use crate::bulk::{Conflict, Merge, Records, Transaction, Value, stretches};
+use crate::bulk::{Conflict, Merge, Records, Transaction, stretches};
+use crate::connection::Statement;
 use crate::error::DatabaseError;
+use crate::value::Value;
 
 /// How a run stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +23,7 @@ struct Standing {
     started: bool,
     status: Option<String>,
     error: Option<String>,
-    finished_at: Option<i64>,
+    finished_at: Option<Timestamp>,
     /// The last event that changed it.
     offset: Offset,
 }
@@ -39,7 +40,7 @@ impl Standing {
     fn finish(&mut self, status: &str, error: Option<&str>, time: Timestamp) {
         self.status = Some(status.into());
         self.error = error.map(Into::into);
-        self.finished_at = Some(time.micros());
+        self.finished_at = Some(time);
     }
 }
 
@@ -86,26 +87,29 @@ async fn read(
     runs: &mut BTreeMap<EntityId, Standing>,
     transaction: &mut Transaction<'_>,
 ) -> Result<(), DatabaseError> {
-    let sql = DatabaseError::sql(transaction.path);
     let ids: Vec<EntityId> = runs.keys().copied().collect();
     for stretch in stretches(ids.len()) {
         let marks = vec!["?"; stretch.len()].join(",");
         let text = format!(
             "SELECT id, has_started, status, error, finished_at FROM runs WHERE id IN ({marks}) AND status IS NOT NULL"
         );
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for id in &ids[stretch] {
-            query = query.bind(*id);
-        }
-        for row in query.fetch_all(&mut *transaction.sql).await.map_err(&sql)? {
+        let select = ids[stretch]
+            .iter()
+            .fold(Statement::new(&[&text]), |select, id| select.int(*id));
+        let found = transaction.all(select, |row| {
             let standing = Standing {
-                started: row.try_get(1).map_err(&sql)?,
-                status: row.try_get(2).map_err(&sql)?,
-                error: row.try_get(3).map_err(&sql)?,
-                finished_at: row.try_get(4).map_err(&sql)?,
+                started: row.boolean(1)?.unwrap_or_default(),
+                status: row.str(2)?.map(Into::into),
+                error: row.str(3)?.map(Into::into),
+                finished_at: row.optional_time(4)?.map(Timestamp::from_micros),
                 offset: Offset::ZERO,
             };
-            runs.insert(row.try_get(0).map_err(&sql)?, standing);
+            Ok((row.int(0)?, standing))
+        });
+        for (id, standing) in found.await? {
+            if let Ok(id) = EntityId::try_from(id) {
+                runs.insert(id, standing);
+            }
         }
     }
     Ok(())
@@ -131,7 +135,7 @@ fn records<'a>(batches: &Batches<'_>, runs: BTreeMap<EntityId, Standing>) -> Rec
         let values = vec![
             id.into(),
             Value::Text(name.to_string().into()),
-            Value::Int(run.started.into()),
+            run.started.into(),
             owned(run.status),
             owned(run.error),
             run.finished_at.into(),
@@ -158,6 +162,6 @@ mod tests {
         assert_eq!((run.error.clone(), run.finished_at), (None, None));
         run.finish("finished", None, time);
         assert_eq!(run.status.as_deref(), Some("finished"));
-        assert_eq!(run.finished_at, Some(7));
+        assert_eq!(run.finished_at, Some(time));
     }
 }

@@ -1,13 +1,14 @@
 //! Publishes what the engine's fold has counted.
 
 use modelog_engine::Offset;
-use modelog_engine::Timestamp;
 use modelog_engine::projection::View;
 use modelog_engine::read::StatsTotals;
 use modelog_engine::stats::{Statistics, VersionStatistics};
 
-use crate::bulk::{Conflict, Merge, Records, Transaction, Value, count};
+use crate::bulk::{Conflict, Merge, Records, Transaction};
+use crate::connection::Statement;
 use crate::error::DatabaseError;
+use crate::value::{Value, count, finite};
 
 /// What this program has published, since it opened the store.
 ///
@@ -29,10 +30,9 @@ pub(crate) async fn publish(
         .statistics
         .with(|statistics| (statistics.totals().clone(), versions(statistics, published)));
     if published.to.is_none() {
-        sqlx::query("DELETE FROM statistics")
-            .execute(&mut *transaction.sql)
-            .await
-            .map_err(DatabaseError::sql(transaction.path))?;
+        transaction
+            .run(Statement::new(&["DELETE FROM statistics"]))
+            .await?;
     }
     transaction.load(&versions).await?;
     transaction.load(&totals_row(&totals)).await?;
@@ -70,13 +70,13 @@ fn versions<'a>(statistics: &Statistics, published: Published) -> Records<'a> {
 
 fn version_row<'a>(id: u32, version: &VersionStatistics, at: Offset) -> Vec<Value<'a>> {
     let view = version.view("", "", at);
-    let float = |value: Option<f64>| value.map_or(Value::Null, crate::bulk::finite);
+    let float = |value: Option<f64>| value.map_or(Value::Null, finite);
     vec![
         id.into(),
         count(view.predictions),
         count(view.errors),
-        view.first_time.map(Timestamp::micros).into(),
-        view.last_time.map(Timestamp::micros).into(),
+        view.first_time.into(),
+        view.last_time.into(),
         float(view.latency_ms_mean),
         float(view.latency_ms_p50),
         float(view.latency_ms_p95),

@@ -9,7 +9,7 @@ use modelog_engine::read::{
     Alias, Dataset, Experiment, Key, Model, ModelVersion, Page, PageRequest, VersionKey,
 };
 
-use super::snapshot::{AMONG, Failure, Row, Snapshot, Statement};
+use super::snapshot::{Failure, Row, Snapshot, Statement, ids as set};
 
 const MODELS: &str = "SELECT t.id, t.name, t.architecture, t.framework, t.task_type, t.description, t.created_at \
      FROM models t WHERE t.deleted_at IS NULL";
@@ -109,7 +109,8 @@ async fn complete_models(snapshot: &mut Snapshot, models: &mut [Model]) -> Resul
     let mut tags = tags(snapshot, EntityKind::Model, &ids).await?;
     let mut aliases: HashMap<EntityId, Vec<Alias>> = HashMap::new();
     let order = "ORDER BY a.model_id, a.alias";
-    let statement = Statement::new(&[ALIASES, "a.model_id", AMONG, order]).ids(ids);
+    let statement =
+        Statement::new(&[ALIASES, "a.model_id", snapshot.dialect().among(), order]).text(set(ids));
     snapshot
         .each(statement, |row| {
             aliases.entry(row.id(0)?).or_default().push(Alias {
@@ -243,7 +244,8 @@ async fn complete_versions(
     let mut tags = tags(snapshot, EntityKind::Version, &ids).await?;
     let mut aliases: HashMap<EntityId, Vec<String>> = HashMap::new();
     let order = "ORDER BY a.version_id, a.alias";
-    let statement = Statement::new(&[ALIASES, "a.version_id", AMONG, order]).ids(ids);
+    let statement = Statement::new(&[ALIASES, "a.version_id", snapshot.dialect().among(), order])
+        .text(set(ids));
     snapshot
         .each(statement, |row| {
             let alias = row.text(2)?;
@@ -360,9 +362,9 @@ pub(super) async fn tags(
         return Ok(HashMap::new());
     }
     let order = "ORDER BY entity_id, log_offset, place";
-    let statement = Statement::new(&[TAGS, AMONG, order])
+    let statement = Statement::new(&[TAGS, snapshot.dialect().among(), order])
         .text(kind.name())
-        .ids(ids.iter().copied());
+        .text(set(ids.iter().copied()));
     objects(snapshot, statement).await
 }
 

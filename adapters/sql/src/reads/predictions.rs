@@ -8,7 +8,8 @@ use modelog_engine::read::{Feedback, Key, Page, PageRequest, Prediction, Version
 use modelog_engine::stats::LabelFacts;
 
 use super::entities::{model_id, shown_version};
-use super::snapshot::{Failure, Row, Snapshot, Statement, odd_number};
+use super::snapshot::{Failure, Row, Snapshot, Statement, after_place, odd_number};
+use crate::dialect::Dialect;
 
 const COLUMNS: &str = "SELECT p.prediction_id, m.name, v.name, p.time, p.log_offset, p.input, p.output, p.predicted_class, \
      p.predicted_value, p.confidence, p.inference_time_ms, p.timings, p.request_id, p.trace_id, p.session_id, p.user_id, \
@@ -24,19 +25,22 @@ pub(super) const LATEST_FEEDBACK: &str = "LEFT JOIN feedback f ON f.log_offset =
      ORDER BY g.time DESC, g.log_offset DESC LIMIT 1)";
 
 const OF_VERSION: &str = "WHERE p.version_id = ?";
-const BEHIND: &str = "AND (p.time, p.log_offset) < (?, ?)";
 const NEWEST: &str = "ORDER BY p.time DESC, p.log_offset DESC LIMIT ?";
 const ONE: &str = "WHERE p.prediction_id = ? AND p.model_id = ? AND v.deleted_at IS NULL";
 
 /// A page of a version's predictions.
-pub(super) fn page_statement(version: u32, after: Option<(i64, i64)>, rows: i64) -> Statement {
+pub(super) fn page_statement(
+    dialect: Dialect,
+    version: u32,
+    after: Option<(i64, i64)>,
+    rows: i64,
+) -> Statement {
     match after {
         None => Statement::new(&[COLUMNS, LATEST_FEEDBACK, OF_VERSION, NEWEST]).int(version),
         Some((time, offset)) => {
-            Statement::new(&[COLUMNS, LATEST_FEEDBACK, OF_VERSION, BEHIND, NEWEST])
-                .int(version)
-                .int(time)
-                .int(offset)
+            let behind = dialect.behind("p.time", "p.log_offset", '<');
+            let parts = [COLUMNS, LATEST_FEEDBACK, OF_VERSION, &behind, NEWEST];
+            after_place(dialect, Statement::new(&parts).int(version), time, offset)
         }
     }
     .int(rows)
@@ -58,7 +62,7 @@ pub(super) async fn predictions(
         return Ok(None);
     };
     let list = List::new("predictions", &version.id.to_string(), request);
-    let statement = page_statement(version.id, list.after()?, list.rows());
+    let statement = page_statement(snapshot.dialect(), version.id, list.after()?, list.rows());
     let found = snapshot.all(statement, read_prediction).await?;
     Ok(Some(list.page(found, |last| {
         (last.time.micros(), last.log_offset.0 as i64)

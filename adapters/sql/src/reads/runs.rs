@@ -13,7 +13,8 @@ use modelog_engine::read::{
 };
 
 use super::entities::{objects, tags};
-use super::snapshot::{AMONG, Failure, Row, Snapshot, Statement};
+use super::snapshot::{Failure, Row, Snapshot, Statement, after_place, ids as set};
+use crate::dialect::Dialect;
 
 const COLUMNS: &str = "SELECT t.id, t.name, t.display_name, p.name, e.name, m.name, v.name, d.name, t.started_by, t.code, \
      t.status, t.error, t.started_at, t.finished_at FROM runs t";
@@ -27,6 +28,9 @@ const ARTIFACTS: &str = "SELECT run_id, uri, name, media_type, size_bytes, diges
 
 /// The key of the order of names.
 pub(super) const LABEL: &str = "coalesce(t.display_name, t.name)";
+
+/// How many characters of it PostgreSQL has an index on: an entry of one is small.
+const LABEL_START: usize = 200;
 
 /// The number of a run that is shown.
 pub(super) async fn run_id(
@@ -98,6 +102,7 @@ pub(super) async fn runs(
 #[cfg(test)]
 pub(super) fn page_statements() -> Vec<(Statement, &'static str)> {
     let selection = |experiment, model, status| Selection {
+        dialect: Dialect::Sqlite,
         experiment,
         model,
         status,
@@ -130,6 +135,7 @@ pub(super) fn page_statements() -> Vec<(Statement, &'static str)> {
 
 /// A filter whose names have become numbers.
 struct Selection<'a> {
+    dialect: Dialect,
     experiment: Option<EntityId>,
     model: Option<EntityId>,
     status: Option<&'a str>,
@@ -153,6 +159,7 @@ impl<'a> Selection<'a> {
         }
         let [experiment, model] = ids;
         Ok(Some(Self {
+            dialect: snapshot.dialect(),
             experiment,
             model,
             status: filter.status.as_deref(),
@@ -162,7 +169,8 @@ impl<'a> Selection<'a> {
     fn statement(&self, parts: &[&str]) -> Statement {
         let mut text = vec![COLUMNS];
         // Without statistics about the rows, SQLite may well walk through all runs in the order asked for.
-        if self.experiment.is_some() {
+        if self.dialect != Dialect::Sqlite {
+        } else if self.experiment.is_some() {
             text.push("INDEXED BY runs_by_experiment");
         } else if self.model.is_some() {
             text.push("INDEXED BY runs_by_model");
@@ -189,14 +197,26 @@ impl<'a> Selection<'a> {
     }
 
     fn by_label(&self, after: Option<(i64, String)>, rows: i64) -> Statement {
-        let order = format!("ORDER BY {LABEL}, t.id LIMIT ?");
+        // What comes first in the order is what there is an index on.
+        let first = match self.dialect {
+            Dialect::Sqlite | Dialect::MySql => LABEL.to_owned(),
+            Dialect::Postgres => format!("left({LABEL}, {LABEL_START})"),
+        };
+        let order = match self.dialect {
+            Dialect::Sqlite | Dialect::MySql => format!("ORDER BY {LABEL}, t.id LIMIT ?"),
+            Dialect::Postgres => format!("ORDER BY {first}, {LABEL}, t.id LIMIT ?"),
+        };
         match after {
             None => self.statement(&[&order]),
             Some((id, label)) => {
-                // The first condition says nothing new, but is one an index on the expression can be searched for.
-                let behind = format!("AND {LABEL} >= ? AND ({LABEL}, t.id) > (?, ?)");
+                // The first condition says nothing new, but is one an index can be searched for.
+                let behind = format!("AND {first} >= ? AND ({LABEL}, t.id) > (?, ?)");
+                let start = match self.dialect {
+                    Dialect::Postgres => label.chars().take(LABEL_START).collect(),
+                    _ => label.clone(),
+                };
                 self.statement(&[&behind, &order])
-                    .text(label.clone())
+                    .text(start)
                     .text(label)
                     .int(id)
             }
@@ -213,14 +233,14 @@ impl<'a> Selection<'a> {
         rows: i64,
     ) -> Vec<Statement> {
         let newest = order == RunOrder::NewestStarted;
-        let (behind, direction) = if newest { ("<", "DESC") } else { (">", "ASC") };
+        let (behind, direction) = if newest { ('<', "DESC") } else { ('>', "ASC") };
         let page = format!("ORDER BY t.started_at {direction}, t.id {direction} LIMIT ?");
         let started = match after {
             None => Some(self.statement(&["AND t.started_at IS NOT NULL", &page])),
             Some((id, Some(time))) => {
-                let behind = format!("AND (t.started_at, t.id) {behind} (?, ?)");
+                let behind = self.dialect.behind("t.started_at", "t.id", behind);
                 let statement = self.statement(&[&behind, &page]);
-                Some(statement.int(time).int(id))
+                Some(after_place(self.dialect, statement, time, id))
             }
             Some((_, None)) if newest => None,
             Some((_, None)) => Some(self.statement(&["AND t.started_at IS NOT NULL", &page])),
@@ -277,7 +297,8 @@ async fn complete(snapshot: &mut Snapshot, runs: &mut [Run]) -> Result<(), Failu
     let ids: Vec<EntityId> = runs.iter().map(|run| run.id).collect();
     let mut tags = tags(snapshot, EntityKind::Run, &ids).await?;
     let order = "ORDER BY run_id, log_offset, place";
-    let statement = Statement::new(&[PARAMS, AMONG, order]).ids(ids.iter().copied());
+    let statement =
+        Statement::new(&[PARAMS, snapshot.dialect().among(), order]).text(set(ids.iter().copied()));
     let mut params = objects(snapshot, statement).await?;
     let mut datasets = used_datasets(snapshot, &ids).await?;
     let mut artifacts = artifacts(snapshot, &ids).await?;
@@ -295,7 +316,8 @@ async fn used_datasets(
     runs: &[EntityId],
 ) -> Result<HashMap<EntityId, Vec<UsedDataset>>, Failure> {
     let order = "ORDER BY u.run_id, u.log_offset";
-    let statement = Statement::new(&[DATASETS, AMONG, order]).ids(runs.iter().copied());
+    let statement = Statement::new(&[DATASETS, snapshot.dialect().among(), order])
+        .text(set(runs.iter().copied()));
     let mut found: HashMap<EntityId, Vec<UsedDataset>> = HashMap::new();
     snapshot
         .each(statement, |row| {
@@ -315,7 +337,8 @@ async fn artifacts(
     runs: &[EntityId],
 ) -> Result<HashMap<EntityId, Vec<Artifact>>, Failure> {
     let order = "ORDER BY run_id, log_offset";
-    let statement = Statement::new(&[ARTIFACTS, AMONG, order]).ids(runs.iter().copied());
+    let statement = Statement::new(&[ARTIFACTS, snapshot.dialect().among(), order])
+        .text(set(runs.iter().copied()));
     let mut found: HashMap<EntityId, Vec<Artifact>> = HashMap::new();
     snapshot
         .each(statement, |row| {

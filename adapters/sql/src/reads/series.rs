@@ -9,6 +9,7 @@ use modelog_engine::{Offset, Timestamp};
 use super::entities::shown_version;
 use super::runs::run_id;
 use super::snapshot::{Failure, Row, Snapshot, Statement, odd_number};
+use crate::dialect::Dialect;
 
 /// The part of a series' key that stands for its split: absent and empty differ.
 const SPLIT: &str = "coalesce('=' || split, '')";
@@ -20,8 +21,11 @@ const COUNT: &str = "SELECT count(*) FROM metrics WHERE series_id = ? AND step B
 /// Points of a series behind a place in it, up to a step: a stretch.
 const STRETCH: &str = "FROM metrics WHERE series_id = ? AND (step, time, log_offset) > (?, ?, ?) AND step <= ? \
      ORDER BY step, time, log_offset LIMIT ?";
+/// The same for MySQL, which looks into an index for the first column only, and only if it is told so.
+const STRETCH_FROM: &str = "FROM metrics WHERE series_id = ? AND step >= ? AND (step, time, log_offset) > (?, ?, ?) \
+     AND step <= ? ORDER BY step, time, log_offset LIMIT ?";
 const POINTS: &str = "SELECT step, time, log_offset, value, non_finite, epoch, epoch_non_finite";
-/// The points of a stretch in one row: passing a row from SQLite's thread to ours costs more than reading it. The value
+/// The points of a stretch in one row, on SQLite: passing a row from SQLite's thread to ours costs more than reading it. The value
 /// goes as its bits. A point whose epoch is not whole is null: its digits might not be all it has.
 const PACKED: &str = "SELECT count(*), count(point), group_concat(point, ';') FROM (SELECT \
      step || ' ' || time || ' ' || log_offset || ' ' || value_key || ' ' || CASE \
@@ -163,6 +167,12 @@ async fn next_points(
     range: Range,
     after: Place,
 ) -> Result<Vec<MetricPoint>, Failure> {
+    let dialect = snapshot.dialect();
+    if dialect != Dialect::Sqlite {
+        return snapshot
+            .all(plain_statement(dialect, range, after), read_point)
+            .await;
+    }
     let packed = snapshot.one(packed_statement(range, after), |row| {
         let whole = row.int(0)? == row.int(1)?;
         let points = row.str(2)?.unwrap_or_default();
@@ -177,21 +187,31 @@ async fn next_points(
             Ok(points)
         }
         None => {
-            let statement = stretch(&[POINTS, STRETCH], range, after);
+            let statement = plain_statement(dialect, range, after);
             snapshot.all(statement, read_point).await
         }
     }
 }
 
 fn packed_statement(range: Range, after: Place) -> Statement {
-    stretch(&[PACKED, STRETCH, ")"], range, after)
+    let statement = Statement::new(&[PACKED, STRETCH, ")"]).int(range.series);
+    placed(statement, range, after)
 }
 
-fn stretch(parts: &[&str], range: Range, (step, time, offset): Place) -> Statement {
-    Statement::new(parts)
-        .int(range.series)
+fn plain_statement(dialect: Dialect, range: Range, after: Place) -> Statement {
+    let statement = match dialect {
+        Dialect::MySql => Statement::new(&[POINTS, STRETCH_FROM])
+            .int(range.series)
+            .int(after.0),
+        _ => Statement::new(&[POINTS, STRETCH]).int(range.series),
+    };
+    placed(statement, range, after)
+}
+
+fn placed(statement: Statement, range: Range, (step, time, offset): Place) -> Statement {
+    statement
         .int(step)
-        .int(time)
+        .time(time)
         .int(offset)
         .int(range.to)
         .int(STRETCH_POINTS)
@@ -208,7 +228,7 @@ pub(super) fn point_statements() -> [(Statement, &'static str); 2] {
     let index = "PRIMARY KEY (series_id=? AND (step,time)>(?,?) AND step<?)";
     [
         (packed_statement(range, before(0)), index),
-        (stretch(&[POINTS, STRETCH], range, before(0)), index),
+        (plain_statement(Dialect::Sqlite, range, before(0)), index),
     ]
 }
 

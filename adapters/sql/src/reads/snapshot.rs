@@ -1,15 +1,15 @@
-//! One read transaction, and the only place here that knows the driver: statements go in as text and arguments, rows come
-//! out as columns by number.
+//! One read transaction, with what goes wrong in an answer.
 
-use futures_util::TryStreamExt as _;
 use modelog_engine::Timestamp;
 use modelog_engine::event::{FieldProblem, Json};
 use modelog_engine::names::EntityId;
 use modelog_engine::read::ReadError;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
+use crate::connection::{self, Transaction};
 use crate::database::Database;
+use crate::dialect::Dialect;
+
+pub(super) use crate::connection::Statement;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -41,64 +41,21 @@ impl From<Failure> for ReadError {
     }
 }
 
-/// A statement with its arguments. Its text is made of constants and numbers alone.
-#[derive(Clone, Debug)]
-pub(super) struct Statement {
-    pub(super) text: String,
-    arguments: Vec<Argument>,
-}
-
-#[derive(Clone, Debug)]
-enum Argument {
-    Int(i64),
-    Text(String),
-}
-
-impl Statement {
-    pub(super) fn new(parts: &[&str]) -> Self {
-        Self {
-            text: parts.join(" "),
-            arguments: Vec::new(),
-        }
-    }
-
-    /// The next argument, a number.
-    pub(super) fn int(mut self, value: impl Into<i64>) -> Self {
-        self.arguments.push(Argument::Int(value.into()));
-        self
-    }
-
-    /// The next argument, a text.
-    pub(super) fn text(mut self, value: impl Into<String>) -> Self {
-        self.arguments.push(Argument::Text(value.into()));
-        self
-    }
-
-    /// The next argument, a set of numbers for [`AMONG`].
-    pub(super) fn ids(self, ids: impl IntoIterator<Item = EntityId>) -> Self {
-        let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
-        self.text(format!("[{}]", ids.join(",")))
-    }
-}
-
-/// A condition: the value before it is in the set of numbers that is the next argument.
-pub(super) const AMONG: &str = "IN (SELECT value FROM json_each(?))";
-
 /// One commit of the projection, as long as it is looked at.
 pub(super) struct Snapshot {
-    transaction: Transaction<'static, Sqlite>,
+    transaction: Transaction<'static>,
 }
 
 impl Snapshot {
     /// Begins to look. While the database is replaced this waits for the new one.
     pub(super) async fn begin(database: &Database) -> Result<Self, Failure> {
-        let begun = database.readers().await.begin().await;
-        let transaction = match begun {
-            // The connections were closed after we had been given them.
-            Err(sqlx::Error::PoolClosed) => database.readers().await.begin().await?,
-            begun => begun?,
-        };
-        Ok(Self { transaction })
+        Ok(Self {
+            transaction: database.look().await?,
+        })
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.transaction.dialect()
     }
 
     /// Ends the look, and hands on what was seen.
@@ -113,16 +70,8 @@ impl Snapshot {
         statement: Statement,
         mut see: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let Statement { text, arguments } = statement;
-        let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(text));
-        for argument in arguments {
-            query = bind(query, argument);
-        }
-        let mut rows = query.fetch(&mut *self.transaction);
-        while let Some(row) = rows.try_next().await? {
-            see(&Row(&row))?;
-        }
-        Ok(())
+        let see = |row: &connection::Row<'_>| see(&Row(row));
+        self.transaction.each(statement, see).await
     }
 
     /// What `read` makes of every row.
@@ -131,13 +80,8 @@ impl Snapshot {
         statement: Statement,
         mut read: impl FnMut(&Row<'_>) -> Result<T, Failure>,
     ) -> Result<Vec<T>, Failure> {
-        let mut found = Vec::new();
-        self.each(statement, |row| {
-            found.push(read(row)?);
-            Ok(())
-        })
-        .await?;
-        Ok(found)
+        let read = |row: &connection::Row<'_>| read(&Row(row));
+        self.transaction.all(statement, read).await
     }
 
     /// What `read` makes of the only row, if there is one.
@@ -150,26 +94,38 @@ impl Snapshot {
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
-
-fn bind(query: Query<'_>, argument: Argument) -> Query<'_> {
-    match argument {
-        Argument::Int(value) => query.bind(value),
-        Argument::Text(value) => query.bind(value),
-    }
+/// A set of numbers, as an argument for [`Dialect::among`].
+pub(super) fn ids(ids: impl IntoIterator<Item = EntityId>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    format!("[{}]", ids.join(","))
 }
 
-/// A row of an answer; columns are numbered from 0.
-pub(super) struct Row<'a>(&'a SqliteRow);
+/// The arguments of [`Dialect::behind`] for a place in a list that is sorted by time.
+pub(super) fn after_place(
+    dialect: Dialect,
+    statement: Statement,
+    time: i64,
+    number: i64,
+) -> Statement {
+    let statement = statement.time(time);
+    match dialect {
+        Dialect::MySql => statement.time(time),
+        _ => statement,
+    }
+    .int(number)
+}
+
+/// A row of an answer, read as what we write; columns are numbered from 0.
+pub(super) struct Row<'a>(&'a connection::Row<'a>);
 
 impl<'a> Row<'a> {
     /// A number.
     pub(super) fn int(&self, column: usize) -> Result<i64, Failure> {
-        Ok(self.0.try_get(column)?)
+        Ok(self.0.int(column)?)
     }
 
     pub(super) fn optional_int(&self, column: usize) -> Result<Option<i64>, Failure> {
-        Ok(self.0.try_get(column)?)
+        Ok(self.0.optional_int(column)?)
     }
 
     /// A number that is never negative.
@@ -185,11 +141,11 @@ impl<'a> Row<'a> {
     }
 
     pub(super) fn boolean(&self, column: usize) -> Result<Option<bool>, Failure> {
-        Ok(self.optional_int(column)?.map(|value| value != 0))
+        Ok(self.0.boolean(column)?)
     }
 
     pub(super) fn real(&self, column: usize) -> Result<Option<f64>, Failure> {
-        Ok(self.0.try_get(column)?)
+        Ok(self.0.real(column)?)
     }
 
     /// A number of which a second column says whether it is not finite.
@@ -201,27 +157,28 @@ impl<'a> Row<'a> {
     }
 
     pub(super) fn str(&self, column: usize) -> Result<Option<&'a str>, Failure> {
-        Ok(self.0.try_get(column)?)
+        Ok(self.0.str(column)?)
     }
 
     pub(super) fn text(&self, column: usize) -> Result<String, Failure> {
-        Ok(self.0.try_get(column)?)
+        let text = self.optional_text(column)?;
+        text.ok_or_else(|| Failure::content("a text that is null"))
     }
 
     pub(super) fn optional_text(&self, column: usize) -> Result<Option<String>, Failure> {
-        Ok(self.0.try_get(column)?)
+        Ok(self.str(column)?.map(Into::into))
     }
 
     pub(super) fn bytes(&self, column: usize) -> Result<&'a [u8], Failure> {
-        Ok(self.0.try_get(column)?)
+        Ok(self.0.bytes(column)?)
     }
 
     pub(super) fn time(&self, column: usize) -> Result<Timestamp, Failure> {
-        self.int(column).map(Timestamp::from_micros)
+        Ok(Timestamp::from_micros(self.0.time(column)?))
     }
 
     pub(super) fn optional_time(&self, column: usize) -> Result<Option<Timestamp>, Failure> {
-        Ok(self.optional_int(column)?.map(Timestamp::from_micros))
+        Ok(self.0.optional_time(column)?.map(Timestamp::from_micros))
     }
 
     /// JSON, byte for byte.

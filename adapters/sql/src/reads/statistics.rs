@@ -11,13 +11,14 @@ use modelog_engine::{Offset, Timestamp};
 
 use super::entities::shown_version;
 use super::predictions::LATEST_FEEDBACK;
-use super::snapshot::{Failure, Row, Snapshot, Statement};
+use super::snapshot::{Failure, Row, Snapshot, Statement, after_place};
+use crate::dialect::Dialect;
 
 const OFFSET: &str = "SELECT log_offset FROM checkpoint WHERE log_no = 0";
 const TOTALS: &str = "SELECT as_of_offset, events, models, versions, datasets, experiments, runs, metric_points, predictions, \
      prediction_errors, feedback, feedback_unmatched, rejected FROM statistics_totals WHERE log_no = 0";
 const PUBLISHED: &str = "SELECT state FROM statistics WHERE version_id = ?";
-/// What counts of a stretch of predictions, in one row: passing a row from SQLite's thread to ours costs more than reading
+/// What counts of a stretch of predictions, in one row, on SQLite: passing a row from SQLite's thread to ours costs more than reading
 /// it. Numbers go with 15 digits, which is far more than statistics tell.
 const PACKED: &str = "SELECT group_concat(prediction, ';') FROM (SELECT p.time || ' ' || p.log_offset || ' ' || \
      (p.error IS NOT NULL) || ' ' || coalesce(p.inference_time_ms, '') || ' ' || coalesce(p.confidence, '') || ' ' || \
@@ -25,6 +26,11 @@ const PACKED: &str = "SELECT group_concat(prediction, ';') FROM (SELECT p.time |
      coalesce(p.predicted_value - f.true_value, '') AS prediction FROM predictions p";
 const STRETCH: &str = "WHERE p.version_id = ? AND (p.time, p.log_offset) > (?, ?) AND p.time < ? AND p.complete \
      ORDER BY p.time, p.log_offset LIMIT ?)";
+/// What counts of predictions, elsewhere.
+const PLAIN: &str = "SELECT p.time, p.log_offset, p.error IS NOT NULL, p.inference_time_ms, p.confidence, \
+     coalesce(f.correct, p.predicted_class = f.true_class), p.predicted_value, f.true_value FROM predictions p";
+const PLAIN_OF_VERSION: &str = "WHERE p.version_id = ?";
+const PLAIN_STRETCH: &str = "AND p.time < ? AND p.complete ORDER BY p.time, p.log_offset LIMIT ?";
 /// How many predictions are read at a time.
 const STRETCH_PREDICTIONS: usize = 2048;
 
@@ -90,18 +96,13 @@ async fn stretch(
     let mut after = (since.map_or(i64::MIN, Timestamp::micros), -1);
     let until = until.map_or(i64::MAX, Timestamp::micros);
     loop {
-        let statement = stretch_statement(version, after, until);
-        let packed = snapshot.one(statement, |row| row.optional_text(0));
-        let packed = packed.await?.flatten().unwrap_or_default();
-        let mut counted = 0;
-        for text in packed.split(';').filter(|text| !text.is_empty()) {
-            let prediction = Counted::unpack(text)
-                .ok_or_else(|| Failure::content(format!("the prediction {text:?}")))?;
+        let found = next(snapshot, version, after, until).await?;
+        let counted = found.len();
+        for prediction in found {
             statistics.add_prediction(&prediction.facts);
             statistics.add_label(&prediction.label);
             // The greatest, since the order within a stretch is not promised.
             after = after.max((prediction.facts.time.micros(), prediction.offset));
-            counted += 1;
         }
         if counted < STRETCH_PREDICTIONS {
             return Ok(statistics);
@@ -109,7 +110,42 @@ async fn stretch(
     }
 }
 
-/// The next predictions behind a place: time and offset.
+/// The next predictions behind a place.
+async fn next(
+    snapshot: &mut Snapshot,
+    version: EntityId,
+    after: (i64, i64),
+    until: i64,
+) -> Result<Vec<Counted>, Failure> {
+    let dialect = snapshot.dialect();
+    if dialect != Dialect::Sqlite {
+        let behind = dialect.behind("p.time", "p.log_offset", '>');
+        let parts = [
+            PLAIN,
+            LATEST_FEEDBACK,
+            PLAIN_OF_VERSION,
+            &behind,
+            PLAIN_STRETCH,
+        ];
+        let statement = Statement::new(&parts).int(version);
+        let statement = after_place(dialect, statement, after.0, after.1)
+            .time(until)
+            .int(STRETCH_PREDICTIONS as i64);
+        return snapshot.all(statement, Counted::read).await;
+    }
+    let statement = stretch_statement(version, after, until);
+    let packed = snapshot.one(statement, |row| row.optional_text(0));
+    let packed = packed.await?.flatten().unwrap_or_default();
+    let counted = packed.split(';').filter(|text| !text.is_empty());
+    counted
+        .map(|text| {
+            Counted::unpack(text)
+                .ok_or_else(|| Failure::content(format!("the prediction {text:?}")))
+        })
+        .collect()
+}
+
+/// The next predictions behind a place, time and offset, in one row.
 pub(super) fn stretch_statement(
     version: EntityId,
     (time, offset): (i64, i64),
@@ -117,9 +153,9 @@ pub(super) fn stretch_statement(
 ) -> Statement {
     Statement::new(&[PACKED, LATEST_FEEDBACK, STRETCH])
         .int(version)
-        .int(time)
+        .time(time)
         .int(offset)
-        .int(until)
+        .time(until)
         .int(STRETCH_PREDICTIONS as i64)
 }
 
@@ -131,6 +167,27 @@ struct Counted {
 }
 
 impl Counted {
+    fn read(row: &Row<'_>) -> Result<Self, Failure> {
+        let values = (row.real(6)?, row.real(7)?);
+        let error = match values {
+            (Some(predicted), Some(true_value)) => Some(predicted - true_value),
+            _ => None,
+        };
+        Ok(Self {
+            offset: row.int(1)?,
+            facts: PredictionFacts {
+                time: row.time(0)?,
+                is_error: row.boolean(2)?.unwrap_or_default(),
+                latency_ms: row.real(3)?,
+                confidence: row.real(4)?,
+            },
+            label: LabelFacts {
+                correct: row.boolean(5)?,
+                value_error: error.filter(|error| error.is_finite()),
+            },
+        })
+    }
+
     /// Reads `time offset error latency confidence correct value-error`.
     fn unpack(text: &str) -> Option<Self> {
         let mut fields = text.split(' ');

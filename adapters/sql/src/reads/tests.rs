@@ -7,6 +7,7 @@ use modelog_engine::read::{Key, ReadError, ReadStore as _, SeriesOwner, StatsTot
 
 use super::snapshot::{Snapshot, Statement};
 use super::{entities, predictions, runs, series, statistics};
+use crate::dialect::Dialect;
 use crate::{SqlConfig, SqlStore};
 
 /// The steps of a statement's plan.
@@ -32,11 +33,11 @@ async fn pages_are_found_by_index_and_not_sorted() {
     let mut snapshot = Snapshot::begin(&store.reads().database).await.unwrap();
     let mut statements = vec![
         (
-            predictions::page_statement(1, None, 101),
+            predictions::page_statement(Dialect::Sqlite, 1, None, 101),
             "predictions_by_version (version_id=?)",
         ),
         (
-            predictions::page_statement(1, Some((5, 6)), 101),
+            predictions::page_statement(Dialect::Sqlite, 1, Some((5, 6)), 101),
             "predictions_by_version (version_id=? AND time<?)",
         ),
         (

@@ -25,22 +25,49 @@
 //!   [`VersionStatistics::encode`](modelog_engine::stats::VersionStatistics::encode); the other columns are read off it.
 //! - **`rejected_rows`** are rows that the database refused, with its reason.
 //!
-//! Times are microseconds since 1970 in UTC. There are no foreign keys: facts arrive in any order.
+//! Times are microseconds since 1970 in UTC on SQLite, elsewhere of the type for times with microseconds, in UTC. JSON is
+//! kept byte for byte: `TEXT`, on PostgreSQL `json`. There are no foreign keys: facts arrive in any order.
+
+use crate::error::{DatabaseError, Place};
 
 /// The version of the tables' shape; a store of a newer one is not touched.
 pub(crate) const VERSION: i64 = 1;
+/// The comment on `schema_version` that makes tables on a server ours.
+pub(crate) const MARK: &str = "Modelog";
 
 /// The tables on SQLite.
 pub(crate) const SQLITE: &str = include_str!("sqlite.sql");
+/// The tables on PostgreSQL.
+pub(crate) const POSTGRES: &str = include_str!("postgres.sql");
+/// The tables on MySQL, but for the collation.
+pub(crate) const MYSQL: &str = include_str!("mysql.sql");
 
-/// The tables and views that are ours.
-pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
-    SQLITE.lines().filter_map(|line| {
-        let named = line
-            .strip_prefix("CREATE TABLE ")
-            .or_else(|| line.strip_prefix("CREATE VIEW "))?;
-        named.split(' ').next()
+/// The tables and views that a text makes.
+pub(crate) fn tables(text: &str) -> impl Iterator<Item = &str> {
+    named(text, "CREATE TABLE ").chain(named(text, "CREATE VIEW "))
+}
+
+/// The names behind a beginning of a line.
+pub(crate) fn named<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| {
+        let named = line.strip_prefix(beginning)?;
+        named.split([' ', '(']).next()
     })
+}
+
+/// Fails unless a version that was found, if any, is ours.
+pub(crate) fn check_version(found: Option<i64>, place: &Place) -> Result<(), DatabaseError> {
+    match found {
+        Some(VERSION) => Ok(()),
+        Some(found) if found > VERSION => Err(DatabaseError::TooNew {
+            place: place.clone(),
+            found,
+            known: VERSION,
+        }),
+        _ => Err(DatabaseError::Incomplete {
+            place: place.clone(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -49,19 +76,43 @@ mod tests {
 
     #[test]
     fn tables_are_found_in_the_text() {
-        let names: Vec<_> = tables().collect();
-        for name in [
-            "schema_version",
-            "checkpoint",
-            "predictions",
-            "metric_latest",
-            "prediction_details",
-        ] {
-            assert!(names.contains(&name), "{name}");
+        for text in [SQLITE, POSTGRES, MYSQL] {
+            let names: Vec<_> = tables(text).collect();
+            for name in [
+                "schema_version",
+                "checkpoint",
+                "predictions",
+                "metric_latest",
+                "prediction_details",
+            ] {
+                assert!(names.contains(&name), "{name}");
+            }
+            assert_eq!(
+                names.len(),
+                text.matches("CREATE TABLE").count() + text.matches("CREATE VIEW").count()
+            );
         }
-        assert_eq!(
-            names.len(),
-            SQLITE.matches("CREATE TABLE").count() + SQLITE.matches("CREATE VIEW").count()
-        );
+    }
+
+    /// The columns of a table, but for the digests that stand in for long keys.
+    fn columns<'a>(text: &'a str, table: &str) -> Vec<&'a str> {
+        let start = format!("CREATE TABLE {table} (\n");
+        let body = text.split(&start).nth(1).unwrap();
+        let lines = body.lines().take_while(|line| !line.starts_with(')'));
+        lines
+            .filter_map(|line| line.strip_prefix("    ")?.split(' ').next())
+            .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_lowercase() || c == '_'))
+            .filter(|name| *name != "key_digest")
+            .collect()
+    }
+
+    #[test]
+    fn the_tables_are_the_same_everywhere() {
+        for other in [POSTGRES, MYSQL] {
+            assert!(tables(SQLITE).eq(tables(other)));
+            for table in named(SQLITE, "CREATE TABLE ") {
+                assert_eq!(columns(SQLITE, table), columns(other, table), "{table}");
+            }
+        }
     }
 }

@@ -109,7 +109,9 @@ async fn many_old_ones_go_step_by_step() {
 /// MLflow deleted old runs all at once, and took gigabytes of memory for it.
 #[tokio::test]
 async fn a_step_deletes_no_more_than_it_may() {
-    use sqlx::Connection as _;
+    use crate::bulk::{Habits, Transaction};
+    use crate::connection::Session;
+    use crate::error::Place;
 
     let scene = Scene::new();
     let events: Vec<_> = (0..2500)
@@ -120,12 +122,15 @@ async fn a_step_deletes_no_more_than_it_may() {
     let path = scene.path();
     for left in [1500, 500, 0] {
         let more = {
-            let sql = database.begin_with("BEGIN IMMEDIATE").await.unwrap();
-            let mut transaction = crate::bulk::Transaction::new(sql, &path);
+            let mut session = Session::Sqlite(scene.open().await);
+            let (place, mut habits) = (Place::file(&path), Habits::default());
+            let sql = session.begin().await.unwrap();
+            let mut transaction = Transaction::new(sql, &place, &mut habits);
             let end = modelog_engine::Timestamp::from_micros(START + HOUR);
             let more = crate::retention::step("predictions", end, &mut transaction);
             let more = more.await.unwrap();
-            transaction.sql.commit().await.unwrap();
+            let checkpoint = crate::checkpoint::read(&mut transaction.sql).await.unwrap();
+            transaction.commit(checkpoint.unwrap()).await.unwrap();
             more
         };
         let found = rows(&mut database, "SELECT count(*) FROM predictions").await;

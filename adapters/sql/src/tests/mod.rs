@@ -175,7 +175,7 @@ async fn rows(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
 async fn content(path: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let mut connection = open(path).await;
     let mut content = BTreeMap::new();
-    for table in schema::tables() {
+    for table in schema::tables(schema::SQLITE) {
         let mut lines = rows(&mut connection, &format!("SELECT * FROM {table}")).await;
         lines.sort();
         content.insert(table, lines);

@@ -1,16 +1,10 @@
-//! The database file: whose it is, who may read it, and the connections to it.
+//! The file of SQLite.
 //!
 //! # Invariants
-//! D1. A file is ours if its header carries our application id. It gets there with the tables, in one transaction with a
-//!     rollback journal, so the bytes of the file itself always tell. Nothing is written to a file that is not ours.
-//! D2. There is one writing connection, the projection's; readers cannot write.
-//! D3. The file is looked at and replaced only while no connection of ours is open. SQLite's locks are the process's:
+//! F1. A file is ours if its header carries our application id. It gets there with the tables, in one transaction with a
+//!     rollback journal, so the bytes of the file itself always tell.
+//! F2. The file is looked at and replaced only while no connection of ours is open. SQLite's locks are the process's:
 //!     whoever closes the file by other means takes them from every connection.
-//!
-//! # Durability
-//! The write-ahead log is synced when its pages are moved into the file (`synchronous = NORMAL`), not at every commit. A
-//! power failure may thus take back the last commits, whole and in order, with the checkpoint that is part of them: the
-//! store is older then, and follows the log again from there. Syncing every commit would buy nothing but time.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Read as _};
@@ -22,19 +16,23 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::RwLock;
 
 use crate::config::SqlConfig;
+use crate::connection::Transaction;
 use crate::dialect::sqlite;
-use crate::error::DatabaseError;
+use crate::error::{DatabaseError, Place};
 use crate::schema;
 
 /// A database file and the connections that read it.
 #[derive(Debug)]
-pub(crate) struct Database {
+pub(crate) struct File {
     path: PathBuf,
+    place: Place,
     options: sqlite::Options,
     readers: u32,
     /// Held for writing while the file is replaced.
     pool: RwLock<Option<SqlitePool>>,
 }
+
+const FILE_OF_ITS_OWN: &str = "a file of its own: move it away, or set `sql.url` to another path";
 
 /// What lies at our path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +42,26 @@ enum Found {
     Other,
 }
 
-impl Database {
-    pub(crate) fn new(path: PathBuf, config: &SqlConfig) -> Self {
+impl File {
+    pub(super) fn new(path: PathBuf, config: &SqlConfig) -> Self {
         Self {
             options: sqlite::Options {
                 cache_bytes: config.cache_bytes,
                 busy_timeout: config.busy_timeout,
             },
             readers: config.readers.max(1),
+            place: Place::file(&path),
             path,
             pool: RwLock::default(),
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Begins to look at one commit.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static>, sqlx::Error> {
+        self.readers().await.begin().await.map(Transaction::Sqlite)
     }
 
-    /// Connections that read. They see the last commit; a transaction sees one commit throughout.
-    pub(crate) async fn readers(&self) -> SqlitePool {
+    async fn readers(&self) -> SqlitePool {
         if let Some(pool) = &*self.pool.read().await {
             return pool.clone();
         }
@@ -75,14 +74,14 @@ impl Database {
         .clone()
     }
 
-    pub(crate) async fn close(&self) {
+    pub(super) async fn close(&self) {
         if let Some(pool) = self.pool.write().await.take() {
             pool.close().await;
         }
     }
 
     /// The connection that writes; creates the file and the tables if there is nothing. The one before must be closed.
-    pub(crate) async fn writer(&self) -> Result<SqliteConnection, DatabaseError> {
+    pub(super) async fn writer(&self) -> Result<SqliteConnection, DatabaseError> {
         let mut pool = self.pool.write().await;
         if let Some(pool) = pool.take() {
             pool.close().await;
@@ -92,7 +91,8 @@ impl Database {
             Found::Ours => {}
             Found::Other => {
                 return Err(DatabaseError::Foreign {
-                    path: self.path.clone(),
+                    place: self.place.clone(),
+                    needed: FILE_OF_ITS_OWN,
                 });
             }
         }
@@ -109,7 +109,7 @@ impl Database {
     }
 
     /// Replaces our file by one with empty tables. The writer must be closed.
-    pub(crate) async fn recreate(&self) -> Result<(), DatabaseError> {
+    pub(super) async fn recreate(&self) -> Result<(), DatabaseError> {
         let mut pool = self.pool.write().await;
         if let Some(pool) = pool.take() {
             pool.close().await;
@@ -122,7 +122,8 @@ impl Database {
             }
             Found::Other => {
                 return Err(DatabaseError::Foreign {
-                    path: self.path.clone(),
+                    place: self.place.clone(),
+                    needed: FILE_OF_ITS_OWN,
                 });
             }
         }
@@ -168,7 +169,7 @@ impl Database {
             .mode(0o600)
             .open(&self.path)
             .map_err(DatabaseError::io("creating", &self.path))?;
-        let sql = DatabaseError::sql(&self.path);
+        let sql = DatabaseError::sql(&self.place);
         let mut connection = self.connect(self.options.creator(&self.path)).await?;
         let mut transaction = connection
             .begin_with("BEGIN IMMEDIATE")
@@ -198,27 +199,27 @@ impl Database {
         options
             .connect()
             .await
-            .map_err(DatabaseError::sql(&self.path))
+            .map_err(DatabaseError::sql(&self.place))
     }
 
     async fn disconnect(&self, connection: SqliteConnection) -> Result<(), DatabaseError> {
         connection
             .close()
             .await
-            .map_err(DatabaseError::sql(&self.path))
+            .map_err(DatabaseError::sql(&self.place))
     }
 
     async fn has_tables(&self, connection: &mut SqliteConnection) -> Result<bool, DatabaseError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema)")
             .fetch_one(connection)
             .await
-            .map_err(DatabaseError::sql(&self.path))
+            .map_err(DatabaseError::sql(&self.place))
     }
 
     async fn check_version(&self, connection: &mut SqliteConnection) -> Result<(), DatabaseError> {
-        let sql = DatabaseError::sql(&self.path);
+        let sql = DatabaseError::sql(&self.place);
         let incomplete = || DatabaseError::Incomplete {
-            path: self.path.clone(),
+            place: self.place.clone(),
         };
         let names = self.names(connection).await?;
         if !names.iter().any(|name| name == "schema_version") {
@@ -228,20 +229,11 @@ impl Database {
             .fetch_one(connection)
             .await
             .map_err(sql)?;
-        let known = schema::VERSION;
-        match found {
-            Some(found) if found > known => Err(DatabaseError::TooNew {
-                path: self.path.clone(),
-                found,
-                known,
-            }),
-            Some(found)
-                if found == known
-                    && schema::tables().all(|table| names.iter().any(|name| name == table)) =>
-            {
-                Ok(())
-            }
-            _ => Err(incomplete()),
+        schema::check_version(found, &self.place)?;
+        if schema::tables(schema::SQLITE).all(|table| names.iter().any(|name| name == table)) {
+            Ok(())
+        } else {
+            Err(incomplete())
         }
     }
 
@@ -252,7 +244,7 @@ impl Database {
         )
         .fetch_all(connection)
         .await
-        .map_err(DatabaseError::sql(&self.path))
+        .map_err(DatabaseError::sql(&self.place))
     }
 
     /// Fails if the file can be read and holds somebody else's tables too.
@@ -264,13 +256,13 @@ impl Database {
         self.disconnect(connection).await?;
         let tables: Vec<_> = names
             .into_iter()
-            .filter(|name| !schema::tables().any(|table| table == name))
+            .filter(|name| !schema::tables(schema::SQLITE).any(|table| table == name))
             .collect();
         if tables.is_empty() {
             Ok(())
         } else {
             Err(DatabaseError::Guests {
-                path: self.path.clone(),
+                place: self.place.clone(),
                 tables,
             })
         }

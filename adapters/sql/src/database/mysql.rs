@@ -1,0 +1,261 @@
+//! A database of MySQL or MariaDB.
+//!
+//! Making tables commits, each by itself. So `schema_version` comes first, without a row, and gets its row when all tables
+//! are there: one without a row is of tables that were not made to the end, and they are made again.
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool};
+use tokio::sync::RwLock;
+
+use super::{Found, STATEMENTS_KEPT, Writer, check_tables, connected, first_int, first_text};
+use crate::bulk::Habits;
+use crate::config::SqlConfig;
+use crate::connection::{Session, Statement, Transaction};
+use crate::error::{DatabaseError, Place};
+use crate::schema::{self, MARK, MYSQL};
+
+/// What a statement may have besides its text and arguments, as far as a packet's size goes.
+const PACKET_OVERHEAD: i64 = 4096;
+
+/// A database on a server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(super) place: Place,
+    options: MySqlConnectOptions,
+    readers: u32,
+    busy: Duration,
+    pool: RwLock<Option<MySqlPool>>,
+}
+
+impl Server {
+    pub(super) fn new(options: MySqlConnectOptions, config: &SqlConfig) -> Self {
+        let server = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let database = options.get_database().unwrap_or_default();
+        Self {
+            place: Place::server(format!("database {database} on {server}")),
+            options: options
+                .disable_statement_logging()
+                .statement_cache_capacity(STATEMENTS_KEPT),
+            readers: config.readers.max(1),
+            busy: config.busy_timeout,
+            pool: RwLock::default(),
+        }
+    }
+
+    /// What every connection is told first. A value that does not fit is an error, never cut short.
+    fn settings(&self) -> String {
+        let busy = self.busy.as_secs().clamp(1, 100_000);
+        format!(
+            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), SESSION innodb_lock_wait_timeout = {busy}, \
+             SESSION lock_wait_timeout = {busy}; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+        )
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction<'static>, sqlx::Error> {
+        let pool = self.readers().await;
+        let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+        pool.begin_with(begin).await.map(Transaction::MySql)
+    }
+
+    async fn readers(&self) -> MySqlPool {
+        if let Some(pool) = &*self.pool.read().await {
+            return pool.clone();
+        }
+        let settings = self.settings();
+        let mut pool = self.pool.write().await;
+        pool.get_or_insert_with(|| {
+            MySqlPoolOptions::new()
+                .max_connections(self.readers)
+                .acquire_timeout(self.busy)
+                .after_connect(move |connection, _| {
+                    let settings = AssertSqlSafe(settings.clone());
+                    Box::pin(
+                        async move { connection.execute(sqlx::raw_sql(settings)).await.map(drop) },
+                    )
+                })
+                .connect_lazy_with(self.options.clone())
+        })
+        .clone()
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(pool) = self.pool.write().await.take() {
+            pool.close().await;
+        }
+    }
+
+    async fn connect(&self) -> Result<MySqlConnection, DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        let mut connection = connected(self.options.connect()).await.map_err(&sql)?;
+        connection
+            .execute(sqlx::raw_sql(AssertSqlSafe(self.settings())))
+            .await
+            .map_err(&sql)?;
+        Ok(connection)
+    }
+
+    pub(super) async fn writer(&self) -> Result<Writer, DatabaseError> {
+        let mut session = Session::MySql(self.connect().await?);
+        let packet_bytes = self.make(&mut session, false).await?;
+        Ok(Writer {
+            session,
+            habits: Habits {
+                packet_bytes,
+                ..Habits::default()
+            },
+        })
+    }
+
+    pub(super) async fn recreate(&self) -> Result<(), DatabaseError> {
+        let mut session = Session::MySql(self.connect().await?);
+        self.make(&mut session, true).await?;
+        session
+            .close()
+            .await
+            .map_err(DatabaseError::sql(&self.place))
+    }
+
+    /// Sees to it that the tables are there, or makes them `anew`; answers how many bytes a statement may have.
+    ///
+    /// The lock goes with the connection, if not before.
+    async fn make(&self, session: &mut Session, anew: bool) -> Result<usize, DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        let mut transaction = session.begin().await.map_err(&sql)?;
+        let (collation, packet_bytes) = self.inspect(&mut transaction).await?;
+        let lock = Statement::new(&["SELECT GET_LOCK(?, ?)"])
+            .text(self.lock_name())
+            .int(i64::try_from(self.busy.as_secs()).unwrap_or(1));
+        let locked = transaction.one(lock, |row| row.optional_int(0));
+        if locked.await.map_err(&sql)?.flatten() != Some(1) {
+            return Err(DatabaseError::Busy {
+                place: self.place.clone(),
+            });
+        }
+        let names = self.names(&mut transaction).await?;
+        match self.look(&mut transaction, &names).await? {
+            Found::Other => {
+                return Err(DatabaseError::Foreign {
+                    place: self.place.clone(),
+                    needed: "a database of its own: create one, and name it in `sql.url`",
+                });
+            }
+            Found::Nothing => self.create(&mut transaction, &collation).await?,
+            Found::Ours if !anew => {
+                check_tables(&mut transaction, &names, MYSQL, &self.place).await?;
+            }
+            Found::Ours | Found::Unfinished => {
+                self.drop_all(&mut transaction).await?;
+                self.create(&mut transaction, &collation).await?;
+            }
+        }
+        let unlock = Statement::new(&["SELECT RELEASE_LOCK(?)"]).text(self.lock_name());
+        transaction.one(unlock, |_| Ok(())).await.map_err(&sql)?;
+        transaction.commit().await.map_err(&sql)?;
+        Ok(packet_bytes)
+    }
+
+    /// The name of the lock under which tables are made: at most 64 bytes.
+    fn lock_name(&self) -> String {
+        let database = self.options.get_database().unwrap_or_default();
+        format!(
+            "Modelog {:032x}",
+            xxhash_rust::xxh3::xxh3_128(database.as_bytes())
+        )
+    }
+
+    /// Which collation compares by bytes, and how many bytes a statement may have; fails on a server that will not do.
+    async fn inspect(
+        &self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(String, usize), DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        let collation = "SELECT collation_name FROM information_schema.collations \
+             WHERE collation_name IN ('utf8mb4_0900_bin', 'utf8mb4_nopad_bin')";
+        let collation = transaction.one(Statement::new(&[collation]), first_text);
+        let Some(collation) = collation.await.map_err(&sql)? else {
+            let version = transaction.one(Statement::new(&["SELECT version()"]), first_text);
+            return Err(DatabaseError::Unfit {
+                place: self.place.clone(),
+                found: version.await.map_err(&sql)?.unwrap_or_default(),
+                needed: "MySQL 8.0.17 or MariaDB 10.6, or newer",
+            });
+        };
+        let packet = "SELECT CAST(@@max_allowed_packet AS SIGNED)";
+        let packet = transaction.one(Statement::new(&[packet]), first_int);
+        let packet = packet.await.map_err(&sql)?.unwrap_or_default() - PACKET_OVERHEAD;
+        Ok((collation, usize::try_from(packet).unwrap_or(0)))
+    }
+
+    /// The tables and views in our database.
+    async fn names(&self, transaction: &mut Transaction<'_>) -> Result<Vec<String>, DatabaseError> {
+        let names =
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
+        let names = transaction.all(Statement::new(&[names]), first_text).await;
+        names.map_err(DatabaseError::sql(&self.place))
+    }
+
+    async fn look(
+        &self,
+        transaction: &mut Transaction<'_>,
+        names: &[String],
+    ) -> Result<Found, DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        if names.is_empty() {
+            return Ok(Found::Nothing);
+        }
+        let comment = "SELECT table_comment FROM information_schema.tables \
+             WHERE table_schema = database() AND table_name = 'schema_version'";
+        let comment = transaction.one(Statement::new(&[comment]), first_text);
+        if comment
+            .await
+            .map_err(&sql)?
+            .is_none_or(|comment| comment != MARK)
+        {
+            return Ok(Found::Other);
+        }
+        let rows = Statement::new(&["SELECT count(*) FROM schema_version"]);
+        let rows = transaction.one(rows, first_int).await.map_err(&sql)?;
+        Ok(if rows == Some(0) {
+            Found::Unfinished
+        } else {
+            Found::Ours
+        })
+    }
+
+    async fn create(
+        &self,
+        transaction: &mut Transaction<'_>,
+        collation: &str,
+    ) -> Result<(), DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        let tables = MYSQL.replace("{collation}", collation);
+        transaction.raw(tables).await.map_err(&sql)?;
+        let version = Statement::new(&["INSERT INTO schema_version (version) VALUES (?)"]);
+        let version = transaction.run(version.int(schema::VERSION)).await;
+        version.map(drop).map_err(&sql)
+    }
+
+    /// Drops what is ours; what says so goes last.
+    async fn drop_all(&self, transaction: &mut Transaction<'_>) -> Result<(), DatabaseError> {
+        let views: Vec<_> = schema::named(MYSQL, "CREATE VIEW ").collect();
+        let tables: Vec<_> = schema::named(MYSQL, "CREATE TABLE ")
+            .filter(|table| *table != "schema_version")
+            .collect();
+        for drop in [
+            "DELETE FROM schema_version".to_owned(),
+            "COMMIT".to_owned(),
+            format!("DROP VIEW IF EXISTS {}", views.join(", ")),
+            format!("DROP TABLE IF EXISTS {}", tables.join(", ")),
+            "DROP TABLE schema_version".to_owned(),
+        ] {
+            let dropped = transaction.raw(drop).await;
+            dropped.map_err(DatabaseError::sql(&self.place))?;
+        }
+        Ok(())
+    }
+}
