@@ -20,6 +20,7 @@
 //! | replay of Parquet into SQLite | the same from the log's segments |
 //! | size as Parquet, in the log | the NDJSON that was sent |
 //! | Kafka → durable, and until SQLite or Parquet has it | `kcat -C` of the same topic to nowhere |
+//! | the log → SQLite, PostgreSQL, MySQL | the same rows by `COPY` or multi-row `INSERT` |
 //! | the log grows to 50 million events | the same log when it had one million |
 //!
 //! The limits are programs of a crate that knows nothing of Modelog (`limits/`).
@@ -52,6 +53,7 @@ mod report;
 mod server;
 mod serving;
 mod singles;
+mod stores;
 mod wrk;
 
 use std::path::PathBuf;
@@ -80,6 +82,8 @@ pub struct Options {
     pub full: bool,
     /// Measures reading from Kafka, and nothing else.
     pub kafka: Option<Kafka>,
+    /// Measures one store that follows the log, by its URL, and nothing else.
+    pub store: Option<String>,
 }
 
 /// Brokers to read from.
@@ -116,6 +120,7 @@ impl Options {
             quick: true,
             full: false,
             kafka: None,
+            store: None,
         }
     }
 }
@@ -182,6 +187,10 @@ fn measure(options: &Options, progress: &mut (dyn FnMut(&str) + Send)) -> Result
     let size = Size::of(options.quick);
     if let Some(brokers) = &options.kafka {
         let rows = kafka::measure(options, brokers, size, progress)?;
+        return Ok(options.report(rows));
+    }
+    if let Some(url) = &options.store {
+        let rows = stores::measure(options, url, size, progress)?;
         return Ok(options.report(rows));
     }
     let wrk = Wrk::find()?;

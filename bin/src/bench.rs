@@ -37,6 +37,10 @@ pub(crate) struct BenchArgs {
     /// Read this topic instead of a new one: an event in each message, and nobody adds any
     #[arg(long, value_name = "TOPIC", requires = "kafka")]
     topic: Option<String>,
+    /// Measure filling one store, and nothing else: `sqlite:`, or the URL of a PostgreSQL or MySQL server. What is made there
+    /// is named `modelog_bench` and `raw_rows`, and dropped again
+    #[arg(long, value_name = "URL", conflicts_with_all = ["full", "kafka"])]
+    store: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     format: Shape,
     /// What the benchmark starts to see what stores cost: a server with nothing that follows its log
@@ -61,6 +65,7 @@ pub(crate) fn run(settings: &Settings, args: BenchArgs) -> Result<()> {
             brokers: args.kafka,
             topic: args.topic,
         }),
+        store: args.store,
     };
     let spinner = progress::spinner("getting ready");
     let report = modelog_benches::run(&options, &mut |what| {

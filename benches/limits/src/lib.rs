@@ -3,12 +3,14 @@
 //! They know nothing of Modelog, and stay as they are when Modelog is made faster: a ratio to a limit that moves says
 //! nothing.
 
+mod databases;
 mod disk;
 mod parquet;
 mod parse;
 mod scan;
 mod sink;
 
+pub use databases::{MySqlRows, PostgresRows, SqliteRows, mysql_execute, postgres_execute};
 pub use disk::{Events, write_and_sync};
 pub use parquet::{read_parquet, write_parquet};
 pub use parse::parse;

@@ -63,16 +63,16 @@ pub(crate) fn measure(
 }
 
 /// A data directory that nobody has open; removed when it is dropped.
-struct History {
+pub(crate) struct History {
     directory: TempDir,
-    events: usize,
+    pub(crate) events: usize,
     /// The events as they were sent; nothing in a compacted one.
     bodies: Arc<Vec<Body>>,
 }
 
 impl History {
     /// A new log of the corpus, all of it in segments.
-    fn take_in(options: &Options, events: usize) -> Result<Self> {
+    pub(crate) fn take_in(options: &Options, events: usize) -> Result<Self> {
         let bodies = Arc::new(corpus::ndjson(Naming::PredictionId, 4, events, JSON_EVENTS));
         let directory = new_directory(&options.directory)?;
         let engine = Engine::open(directory.path())?;
@@ -86,10 +86,16 @@ impl History {
     }
 
     /// A copy, to be changed.
-    fn copy(&self, options: &Options) -> Result<TempDir> {
+    pub(crate) fn copy(&self, options: &Options) -> Result<TempDir> {
         let copy = new_directory(&options.directory)?;
         copy_tree(self.directory.path(), copy.path())?;
         Ok(copy)
+    }
+
+    /// The same, with the events as they were sent forgotten.
+    pub(crate) fn without_bodies(mut self) -> Self {
+        self.bodies = Arc::default();
+        self
     }
 
     /// The same in Parquet only: its segments are gone.
@@ -141,7 +147,7 @@ const PREDICTIONS: layout::FileKind =
     layout::FileKind::Events(modelog_engine::event::Kind::PredictionLogged);
 
 /// How long a projection may take; far more than any needs.
-const PATIENCE: Duration = Duration::from_secs(3600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How a data directory is opened.
 pub(crate) struct Settings {
@@ -164,7 +170,7 @@ impl Default for Settings {
 pub(crate) struct Opened {
     pub(crate) engine: Engine,
     parquet: ParquetStore,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl Opened {
