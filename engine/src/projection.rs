@@ -58,7 +58,7 @@ pub trait Projection: Send {
 
     /// Where to go on once the checkpoint was found good: at it, or before it where a store may have lost what it had
     /// acknowledged.
-    fn start(&self, checkpoint: &Checkpoint) -> Offset {
+    fn start(&mut self, checkpoint: &Checkpoint) -> Offset {
         checkpoint.offset
     }
 
@@ -81,6 +81,7 @@ pub trait Projection: Send {
         std::future::pending().await
     }
 
-    /// Forgets everything, so that it can be built again from the start of the log.
+    /// Forgets everything, so that it can be built again from the start of the log. What was found good may be shown to
+    /// readers until what is built has come as far.
     async fn clear(&mut self) -> Result<(), ProjectionError>;
 }

@@ -24,6 +24,7 @@ mod values;
 
 use std::sync::Arc;
 
+pub use following::rebuilds_aside;
 pub use histories::{SUBJECTS, event, random_histories};
 pub use picture::picture;
 pub use scene::{Course, Factory, START, Scene, Subject, first, pages, second};

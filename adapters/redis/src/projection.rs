@@ -372,7 +372,7 @@ impl Projection for RedisProjection {
         Ok(self.begin().await?)
     }
 
-    fn start(&self, checkpoint: &Checkpoint) -> Offset {
+    fn start(&mut self, checkpoint: &Checkpoint) -> Offset {
         self.session
             .as_ref()
             .map_or(checkpoint.offset, |session| session.done)

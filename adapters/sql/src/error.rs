@@ -105,8 +105,8 @@ pub(crate) enum DatabaseError {
         found: String,
         needed: &'static str,
     },
-    /// Another program makes tables.
-    #[error("{place} is being set up by another program")]
+    /// Another program makes tables, or has the file open.
+    #[error("{place} is in use by another program")]
     Busy { place: Place },
     #[error(
         "{place} refused more than {max} rows of {table} at once ({reason}): mend the table, or run `modelog rebuild sql` \
@@ -133,6 +133,11 @@ impl DatabaseError {
             place: place.clone(),
             source,
         }
+    }
+
+    /// Whether a server does not grant what was asked for.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Sql { source, .. } if dialect::is_forbidden(source))
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {

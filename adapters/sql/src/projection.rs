@@ -34,6 +34,8 @@ pub struct SqlProjection {
     writer: Option<Writer>,
     /// Where this program left the store.
     at: Option<Checkpoint>,
+    /// Whether what the store holds was found to be of this log.
+    good: bool,
     published: Published,
 }
 
@@ -44,6 +46,7 @@ impl SqlProjection {
             keep,
             writer: None,
             at: None,
+            good: false,
             published: Published::default(),
         }
     }
@@ -64,9 +67,15 @@ impl SqlProjection {
         view: View<'_>,
         to: Checkpoint,
     ) -> Result<(), DatabaseError> {
-        let place = self.database.place();
+        let database = Arc::clone(&self.database);
+        let place = database.place();
         let sql = DatabaseError::sql(place);
-        let Some(Writer { session, habits }) = self.writer.as_mut() else {
+        let Some(Writer {
+            session,
+            habits,
+            replaces,
+        }) = self.writer.as_mut()
+        else {
             return Err(DatabaseError::Closed {
                 place: place.clone(),
             });
@@ -90,6 +99,20 @@ impl SqlProjection {
         }
         transaction.commit(to).await?;
         (self.at, self.published) = (Some(to), published);
+        // A log that was cut short never comes as far as what is replaced.
+        let whole = published.is_of(to.offset);
+        if replaces.is_some_and(|replaced| whole || to.offset >= replaced.offset) {
+            self.swap().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets readers have what was built aside, and goes on there.
+    async fn swap(&mut self) -> Result<(), DatabaseError> {
+        self.close().await;
+        self.database.swap().await?;
+        self.writer = Some(self.database.writer().await?);
+        tracing::info!(store = %self.database.place(), "the tables that were built again are in place");
         Ok(())
     }
 }
@@ -119,8 +142,13 @@ impl Projection for SqlProjection {
         let at = checkpoint::read(&mut transaction).await.map_err(&sql)?;
         transaction.rollback().await.map_err(&sql)?;
         self.writer = Some(writer);
-        (self.at, self.published) = (at, Published::default());
+        (self.at, self.published, self.good) = (at, Published::default(), false);
         Ok(at)
+    }
+
+    fn start(&mut self, checkpoint: &Checkpoint) -> Offset {
+        self.good = true;
+        checkpoint.offset
     }
 
     async fn apply(
@@ -134,6 +162,8 @@ impl Projection for SqlProjection {
 
     async fn clear(&mut self) -> Result<(), ProjectionError> {
         self.close().await;
-        Ok(self.database.recreate().await?)
+        self.database.recreate(self.good).await?;
+        self.good = false;
+        Ok(())
     }
 }

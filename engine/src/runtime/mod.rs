@@ -418,7 +418,7 @@ impl Runner {
         }
     }
 
-    fn check(&self, checkpoint: Option<Checkpoint>) -> Result<Offset, CheckpointError> {
+    fn check(&mut self, checkpoint: Option<Checkpoint>) -> Result<Offset, CheckpointError> {
         let Some(checkpoint) = checkpoint else {
             return Ok(Offset::ZERO);
         };

@@ -134,6 +134,57 @@ async fn rebuilding(factory: &dyn Factory) {
     );
 }
 
+/// A store that is built again shows what was there until it has come as far, and then what was built. Interrupted
+/// meanwhile, it goes on.
+///
+/// # Panics
+/// If it does not.
+pub async fn rebuilds_aside(factory: &dyn Factory) {
+    let mut scene = Scene::new(factory).await;
+    scene.log_each(history()).await;
+    let calls = history().len();
+    for interrupted in [0, 1, calls / 2, calls - 1] {
+        let before = picture(scene.reads()).await;
+        scene.reopen().await;
+        scene.projection().clear().await.unwrap();
+        assert_eq!(scene.projection().open().await.unwrap(), None);
+        scene
+            .append([at(9, prediction(&format!("r{interrupted}")))])
+            .await;
+        let batches = scene.read(Offset::ZERO).await;
+        let (last, others) = batches.split_last().unwrap();
+        for (number, batch) in others.iter().enumerate() {
+            if number == interrupted {
+                let checkpoint = scene.reopen().await;
+                assert_eq!(
+                    checkpoint.map(|at| at.offset),
+                    (number > 0).then_some(batch.first_offset)
+                );
+            }
+            assert_eq!(picture(scene.reads()).await, before, "{number} of {calls}");
+            scene.apply_batches(std::slice::from_ref(batch)).await;
+        }
+        scene.apply_batches(std::slice::from_ref(last)).await;
+        let after = picture(scene.reads()).await;
+        assert_ne!(after, before, "what came meanwhile is there");
+        let checkpoint = scene.reopen().await;
+        assert_eq!(checkpoint.map(|at| at.offset), Some(last.end()));
+        assert_eq!(picture(scene.reads()).await, after);
+    }
+    // Asked for twice, and with nothing new.
+    let before = picture(scene.reads()).await;
+    for applied in [2, usize::MAX] {
+        scene.reopen().await;
+        scene.projection().clear().await.unwrap();
+        assert_eq!(scene.projection().open().await.unwrap(), None);
+        for batch in scene.read(Offset::ZERO).await.iter().take(applied) {
+            assert_eq!(picture(scene.reads()).await, before);
+            scene.apply_batches(std::slice::from_ref(batch)).await;
+        }
+    }
+    assert_eq!(picture(scene.reads()).await, before);
+}
+
 async fn reading_while_writing(factory: &dyn Factory) {
     let mut scene = Scene::new(factory).await;
     let reads = scene.shared_reads();

@@ -236,6 +236,16 @@ impl Scene {
         }
     }
 
+    /// Opens the store again, and finds good what it says, as the runtime does at a start.
+    pub async fn reopen(&mut self) -> Option<Checkpoint> {
+        let projection = self.projection();
+        let checkpoint = projection.open().await.expect("the store opens again");
+        if let Some(checkpoint) = &checkpoint {
+            projection.start(checkpoint);
+        }
+        checkpoint
+    }
+
     /// Empties the store and fills it again from the log.
     pub async fn rebuild(&mut self) {
         self.projection()

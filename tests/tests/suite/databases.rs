@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use modelog_sql::{SqlConfig, SqlStore};
-use modelog_tests::read_store::{Factory, Subject, contract, random_histories};
+use modelog_tests::read_store::{Factory, Subject, contract, random_histories, rebuilds_aside};
 
 /// A server of its own, on a free port.
 struct Server {
@@ -287,4 +287,16 @@ async fn mariadb_keeps_the_contract() {
 #[ignore = "needs mariadb-server"]
 fn mariadb_answers_what_a_plain_fold_answers() {
     random_histories(Arc::new(DatabaseFactory::mariadb()), 48);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs postgresql"]
+async fn postgres_is_built_again_aside() {
+    rebuilds_aside(&DatabaseFactory::postgres()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs mariadb-server"]
+async fn mariadb_is_built_again_aside() {
+    rebuilds_aside(&DatabaseFactory::mariadb()).await;
 }

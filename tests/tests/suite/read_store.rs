@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use modelog_engine::live::{LiveConfig, LiveView};
 use modelog_sql::{SqlConfig, SqlStore};
-use modelog_tests::read_store::{Factory, Subject, contract, random_histories};
+use modelog_tests::read_store::{Factory, Subject, contract, random_histories, rebuilds_aside};
 use modelog_tests::read_store_oracle::OracleFactory;
 
 use crate::layers::layered;
@@ -44,6 +44,11 @@ async fn sqlite_keeps_the_contract() {
 #[test]
 fn sqlite_answers_what_a_plain_fold_answers() {
     random_histories(Arc::new(SqliteFactory), 64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_is_built_again_aside() {
+    rebuilds_aside(&SqliteFactory).await;
 }
 
 /// Live views with room for everything.

@@ -244,7 +244,7 @@ impl Scene {
 
 /// Hands everything from its checkpoint to the tail to a projection, in portions of all sorts, then plainly.
 async fn feed(projection: &mut dyn Projection, engine: &Engine, portions: &[Portion]) {
-    let mut at = projection.open().await.unwrap();
+    let mut at = open(projection).await;
     let mut turns = portions.iter().cycle().take(portions.len() * 12);
     let mut clear = projection.rebuildable();
     loop {
@@ -269,21 +269,30 @@ async fn feed(projection: &mut dyn Projection, engine: &Engine, portions: &[Port
         at = match (applied, portion.step) {
             (Some(applied), Step::Reopened) => {
                 applied.unwrap();
-                projection.open().await.unwrap()
+                open(projection).await
             }
             (Some(applied), Step::Cleared) if clear => {
                 applied.unwrap();
                 clear = false;
                 projection.clear().await.unwrap();
-                projection.open().await.unwrap()
+                open(projection).await
             }
             (Some(applied), _) => {
                 applied.unwrap();
                 Some(to)
             }
-            (None, _) => projection.open().await.unwrap(),
+            (None, _) => open(projection).await,
         };
     }
+}
+
+/// Opens a projection, and finds good what its store holds, as the runtime does.
+async fn open(projection: &mut dyn Projection) -> Option<Checkpoint> {
+    let at = projection.open().await.unwrap();
+    if let Some(at) = &at {
+        projection.start(at);
+    }
+    at
 }
 
 /// Batches from an offset on that reach beyond another one, and where they end.

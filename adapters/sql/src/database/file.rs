@@ -130,6 +130,43 @@ impl File {
         self.create().await
     }
 
+    /// Whether our tables are there.
+    pub(super) fn is_ours(&self) -> Result<bool, DatabaseError> {
+        Ok(self.look()? == Found::Ours)
+    }
+
+    /// Takes another file, in the place of this one. That one is whole in itself first, since its companions would not be
+    /// found under this name.
+    pub(super) async fn replace_by(&self, aside: &Self) -> Result<(), DatabaseError> {
+        let mut pool = self.pool.write().await;
+        if let Some(pool) = pool.take() {
+            pool.close().await;
+        }
+        // Its journal is of the sort that leaves nothing beside the file.
+        let connection = self.connect(aside.options.creator(&aside.path)).await?;
+        aside.disconnect(connection).await?;
+        if aside.companion("-wal").exists() {
+            return Err(DatabaseError::Busy {
+                place: aside.place.clone(),
+            });
+        }
+        match self.look()? {
+            Found::Nothing => {}
+            Found::Ours => {
+                self.refuse_guests().await?;
+                self.remove()?;
+            }
+            Found::Other => {
+                return Err(DatabaseError::Foreign {
+                    place: self.place.clone(),
+                    needed: FILE_OF_ITS_OWN,
+                });
+            }
+        }
+        self.remove_companions()?;
+        fs::rename(&aside.path, &self.path).map_err(DatabaseError::io("renaming", &aside.path))
+    }
+
     /// Reads the header of the file, and nothing else: whatever opens it as a database may change it.
     fn look(&self) -> Result<Found, DatabaseError> {
         let io = DatabaseError::io("reading", &self.path);
@@ -270,7 +307,7 @@ impl File {
 
     /// Removes the file. It goes before its companions: without it they mean nothing and are removed with the next
     /// creation, but without them it may lack what was committed.
-    fn remove(&self) -> Result<(), DatabaseError> {
+    pub(super) fn remove(&self) -> Result<(), DatabaseError> {
         remove(&self.path)?;
         self.remove_companions()
     }
@@ -278,11 +315,13 @@ impl File {
     fn remove_companions(&self) -> Result<(), DatabaseError> {
         ["-wal", "-shm", "-journal"]
             .into_iter()
-            .try_for_each(|suffix| {
-                let mut path = self.path.clone().into_os_string();
-                path.push(suffix);
-                remove(Path::new(&path))
-            })
+            .try_for_each(|suffix| remove(&self.companion(suffix)))
+    }
+
+    fn companion(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
     }
 }
 

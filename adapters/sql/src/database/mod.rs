@@ -7,6 +7,10 @@
 //!     transaction holds the row of `schema_version` and compares the checkpoint with the one it left.
 //! D3. Tables are made, and made anew, under a lock, by one program at a time.
 //!
+//! D4. Tables that are built again are built aside: in a file, schema or database named like the main one, with `.rebuild`
+//!     or `_rebuild` behind. They take the main place when they have come as far as what is there; wherever that is
+//!     interrupted, the next opening goes on. Nobody reads from the place aside.
+//!
 //! # Durability
 //! A failure of power may take back the last commits of SQLite (`synchronous = NORMAL`) and PostgreSQL
 //! (`synchronous_commit = off`), whole and in order, with the checkpoint that is part of them: the store is older then, and
@@ -19,7 +23,10 @@ pub(crate) mod postgres;
 
 use std::time::Duration;
 
+use modelog_engine::Checkpoint;
+
 use crate::bulk::Habits;
+use crate::checkpoint;
 use crate::config::{Location, SqlConfig};
 use crate::connection::{Row, Session, Statement, Transaction};
 use crate::error::{DatabaseError, Place};
@@ -34,10 +41,13 @@ const STATEMENTS_KEPT: usize = 128;
 /// A database and the connections that read it.
 #[derive(Debug)]
 pub(crate) struct Database {
-    kind: Kind,
+    main: Kind,
+    /// Where tables are built again while those in the main place are read.
+    aside: Kind,
     place: Place,
 }
 
+/// A place for tables.
 #[derive(Debug)]
 enum Kind {
     File(file::File),
@@ -50,27 +60,49 @@ enum Kind {
 pub(crate) struct Writer {
     pub(crate) session: Session,
     pub(crate) habits: Habits,
+    /// Where the tables stand that these are to replace, if they are built aside.
+    pub(crate) replaces: Option<Checkpoint>,
+}
+
+impl Writer {
+    fn new(session: Session, habits: Habits) -> Self {
+        Self {
+            session,
+            habits,
+            replaces: None,
+        }
+    }
 }
 
 impl Database {
     pub(crate) fn new(location: Location, config: &SqlConfig) -> Self {
         match location {
-            Location::Sqlite(path) => Self {
-                place: Place::file(&path),
-                kind: Kind::File(file::File::new(path, config)),
-            },
-            Location::Postgres { options, schema } => {
-                let server = postgres::Server::new(*options, schema, config);
+            Location::Sqlite(path) => {
+                let mut aside = path.clone().into_os_string();
+                aside.push(".rebuild");
                 Self {
-                    place: server.place.clone(),
-                    kind: Kind::Postgres(server),
+                    place: Place::file(&path),
+                    main: Kind::File(file::File::new(path, config)),
+                    aside: Kind::File(file::File::new(aside.into(), config)),
+                }
+            }
+            Location::Postgres { options, schema } => {
+                let aside = format!("{schema}_rebuild");
+                let main = postgres::Server::new(*options.clone(), schema, config);
+                Self {
+                    place: main.place.clone(),
+                    main: Kind::Postgres(main),
+                    aside: Kind::Postgres(postgres::Server::new(*options, aside, config)),
                 }
             }
             Location::MySql(options) => {
-                let server = mysql::Server::new(*options, config);
+                let name = options.get_database().unwrap_or_default();
+                let aside = options.clone().database(&format!("{name}_rebuild"));
+                let main = mysql::Server::new(*options, config);
                 Self {
-                    place: server.place.clone(),
-                    kind: Kind::MySql(server),
+                    place: main.place.clone(),
+                    main: Kind::MySql(main),
+                    aside: Kind::MySql(mysql::Server::new(aside, config)),
                 }
             }
         }
@@ -82,47 +114,140 @@ impl Database {
 
     /// Begins to look at one commit. While the tables are replaced this waits for the new ones.
     pub(crate) async fn look(&self) -> Result<Transaction<'static>, sqlx::Error> {
-        let begin = || async {
-            match &self.kind {
-                Kind::File(file) => file.begin().await,
-                Kind::Postgres(server) => server.begin().await,
-                Kind::MySql(server) => server.begin().await,
-            }
-        };
-        match begin().await {
+        match self.main.begin().await {
             // The connections were closed after we had been given them.
-            Err(sqlx::Error::PoolClosed) => begin().await,
+            Err(sqlx::Error::PoolClosed) => self.main.begin().await,
             begun => begun,
         }
     }
 
     /// The connection that writes; makes the tables if there is nothing. The one before must be closed.
     pub(crate) async fn writer(&self) -> Result<Writer, DatabaseError> {
-        match &self.kind {
-            Kind::File(file) => Ok(Writer {
-                session: Session::Sqlite(file.writer().await?),
-                habits: Habits::default(),
-            }),
-            Kind::Postgres(server) => server.writer().await,
-            Kind::MySql(server) => server.writer().await,
+        if !self.aside.is_there(&self.main).await? {
+            return self.main.writer().await;
+        }
+        let mut main = self.main.writer().await?;
+        let replaced = self.checkpoint(&mut main).await?;
+        self.end(main).await?;
+        let mut aside = self.aside.writer().await?;
+        let built = self.checkpoint(&mut aside).await?;
+        match (replaced, built) {
+            (Some(replaced), built) if built.is_none_or(|built| built.offset < replaced.offset) => {
+                aside.replaces = Some(replaced);
+                Ok(aside)
+            }
+            _ => {
+                self.end(aside).await?;
+                self.swap().await?;
+                self.main.writer().await
+            }
         }
     }
 
-    /// Replaces our tables by empty ones. The writer must be closed.
-    pub(crate) async fn recreate(&self) -> Result<(), DatabaseError> {
-        match &self.kind {
-            Kind::File(file) => file.recreate().await,
-            Kind::Postgres(server) => server.recreate().await,
-            Kind::MySql(server) => server.recreate().await,
+    async fn checkpoint(&self, writer: &mut Writer) -> Result<Option<Checkpoint>, DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        let mut transaction = writer.session.begin().await.map_err(&sql)?;
+        let found = checkpoint::read(&mut transaction).await.map_err(&sql)?;
+        transaction.rollback().await.map_err(&sql)?;
+        Ok(found)
+    }
+
+    async fn end(&self, writer: Writer) -> Result<(), DatabaseError> {
+        let ended = writer.session.close().await;
+        ended.map_err(DatabaseError::sql(&self.place))
+    }
+
+    /// Replaces our tables by empty ones. With `aside` that is prepared in another place, and what there is stays to be read
+    /// until [`Database::swap`]; where there may be no other place, it is done at once. The writer must be closed.
+    pub(crate) async fn recreate(&self, aside: bool) -> Result<(), DatabaseError> {
+        if aside {
+            match self.aside.prepare(&self.main).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_forbidden() => tracing::warn!(
+                    reason = modelog_engine::chain(&error),
+                    "no tables can be made aside, so those that are read are emptied"
+                ),
+                Err(error) => return Err(error),
+            }
+        } else if self.aside.is_there(&self.main).await? {
+            self.aside.remove(&self.main).await?;
+        }
+        self.main.recreate().await
+    }
+
+    /// Puts the tables that were built aside in the place of those that are read. No writer may be open.
+    pub(crate) async fn swap(&self) -> Result<(), DatabaseError> {
+        match (&self.main, &self.aside) {
+            (Kind::File(main), Kind::File(aside)) => main.replace_by(aside).await,
+            (Kind::Postgres(main), Kind::Postgres(aside)) => main.replace_by(aside).await,
+            (Kind::MySql(main), Kind::MySql(aside)) => main.replace_by(aside).await,
+            _ => Ok(()),
         }
     }
 
     /// Waits for questions under way and closes their connections.
     pub(crate) async fn close(&self) {
-        match &self.kind {
+        match &self.main {
             Kind::File(file) => file.close().await,
             Kind::Postgres(server) => server.close().await,
             Kind::MySql(server) => server.close().await,
+        }
+    }
+}
+
+impl Kind {
+    async fn begin(&self) -> Result<Transaction<'static>, sqlx::Error> {
+        match self {
+            Self::File(file) => file.begin().await,
+            Self::Postgres(server) => server.begin().await,
+            Self::MySql(server) => server.begin().await,
+        }
+    }
+
+    async fn writer(&self) -> Result<Writer, DatabaseError> {
+        match self {
+            Self::File(file) => {
+                let session = Session::Sqlite(file.writer().await?);
+                Ok(Writer::new(session, Habits::default()))
+            }
+            Self::Postgres(server) => server.writer().await,
+            Self::MySql(server) => server.writer().await,
+        }
+    }
+
+    async fn recreate(&self) -> Result<(), DatabaseError> {
+        match self {
+            Self::File(file) => file.recreate().await,
+            Self::Postgres(server) => server.recreate().await,
+            Self::MySql(server) => server.recreate().await,
+        }
+    }
+
+    /// Whether there are tables of ours in this place, beside those of the main one.
+    async fn is_there(&self, main: &Self) -> Result<bool, DatabaseError> {
+        match (self, main) {
+            (Self::File(file), _) => file.is_ours(),
+            (Self::Postgres(server), _) => server.is_ours().await,
+            (Self::MySql(server), Self::MySql(main)) => server.is_ours(main).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Makes empty tables in this place, beside the main one.
+    async fn prepare(&self, main: &Self) -> Result<(), DatabaseError> {
+        if let (Self::MySql(server), Self::MySql(main)) = (self, main) {
+            server.create_database(main).await?;
+        }
+        self.recreate().await
+    }
+
+    /// Removes the tables in this place, beside the main one.
+    async fn remove(&self, main: &Self) -> Result<(), DatabaseError> {
+        match (self, main) {
+            (Self::File(file), _) => file.remove(),
+            (Self::Postgres(server), _) => server.remove().await,
+            (Self::MySql(server), Self::MySql(main)) => server.drop_database(main).await,
+            _ => Ok(()),
         }
     }
 }

@@ -102,22 +102,85 @@ impl Server {
     pub(super) async fn writer(&self) -> Result<Writer, DatabaseError> {
         let mut session = Session::MySql(self.connect().await?);
         let packet_bytes = self.make(&mut session, false).await?;
-        Ok(Writer {
-            session,
-            habits: Habits {
-                packet_bytes,
-                ..Habits::default()
-            },
-        })
+        let habits = Habits {
+            packet_bytes,
+            ..Habits::default()
+        };
+        Ok(Writer::new(session, habits))
     }
 
     pub(super) async fn recreate(&self) -> Result<(), DatabaseError> {
         let mut session = Session::MySql(self.connect().await?);
         self.make(&mut session, true).await?;
-        session
-            .close()
-            .await
-            .map_err(DatabaseError::sql(&self.place))
+        self.disconnect(session).await
+    }
+
+    /// Whether our tables are there, made to the end; asked through the main database, since this one may not be there.
+    pub(super) async fn is_ours(&self, main: &Self) -> Result<bool, DatabaseError> {
+        let comment = "SELECT table_comment FROM information_schema.tables \
+             WHERE table_schema = ? AND table_name = 'schema_version'";
+        let mut session = Session::MySql(main.connect().await?);
+        let sql = DatabaseError::sql(&self.place);
+        let mut transaction = session.begin().await.map_err(&sql)?;
+        let comment = Statement::new(&[comment]).text(self.database());
+        let comment = transaction.one(comment, first_text).await.map_err(&sql)?;
+        let mut found = comment.is_some_and(|comment| comment == MARK);
+        if found {
+            let rows = format!("SELECT count(*) FROM `{}`.schema_version", self.database());
+            let rows = transaction.one(Statement::new(&[&rows]), first_int);
+            found = rows.await.map_err(&sql)? != Some(0);
+        }
+        transaction.rollback().await.map_err(&sql)?;
+        self.disconnect(session).await?;
+        Ok(found)
+    }
+
+    /// Creates this database, through the main one.
+    pub(super) async fn create_database(&self, main: &Self) -> Result<(), DatabaseError> {
+        let create = format!("CREATE DATABASE IF NOT EXISTS `{}`", self.database());
+        main.execute(&[create]).await
+    }
+
+    /// Drops this database, through the main one.
+    pub(super) async fn drop_database(&self, main: &Self) -> Result<(), DatabaseError> {
+        let drop = format!("DROP DATABASE `{}`", self.database());
+        main.execute(&[drop]).await
+    }
+
+    /// Takes the tables of another database, in the place of those that are here, and drops that database. All tables
+    /// change places at once.
+    pub(super) async fn replace_by(&self, aside: &Self) -> Result<(), DatabaseError> {
+        let tables: Vec<_> = schema::named(MYSQL, "CREATE TABLE ").collect();
+        let moves = tables.iter().flat_map(|table| {
+            let (main, aside) = (self.database(), aside.database());
+            [
+                format!("`{main}`.{table} TO `{aside}`.old_{table}"),
+                format!("`{aside}`.{table} TO `{main}`.{table}"),
+            ]
+        });
+        let moves: Vec<_> = moves.collect();
+        let rename = format!("RENAME TABLE {}", moves.join(", "));
+        self.execute(&[rename]).await?;
+        aside.drop_database(self).await
+    }
+
+    fn database(&self) -> &str {
+        self.options.get_database().unwrap_or_default()
+    }
+
+    async fn execute(&self, statements: &[String]) -> Result<(), DatabaseError> {
+        let mut connection = self.connect().await?;
+        for statement in statements {
+            let text = sqlx::raw_sql(AssertSqlSafe(statement.clone()));
+            let done = connection.execute(text).await;
+            done.map_err(DatabaseError::sql(&self.place))?;
+        }
+        self.disconnect(Session::MySql(connection)).await
+    }
+
+    async fn disconnect(&self, session: Session) -> Result<(), DatabaseError> {
+        let closed = session.close().await;
+        closed.map_err(DatabaseError::sql(&self.place))
     }
 
     /// Sees to it that the tables are there, or makes them `anew`; answers how many bytes a statement may have.
@@ -161,11 +224,8 @@ impl Server {
 
     /// The name of the lock under which tables are made: at most 64 bytes.
     fn lock_name(&self) -> String {
-        let database = self.options.get_database().unwrap_or_default();
-        format!(
-            "Modelog {:032x}",
-            xxhash_rust::xxh3::xxh3_128(database.as_bytes())
-        )
+        let name = xxhash_rust::xxh3::xxh3_128(self.database().as_bytes());
+        format!("Modelog {name:032x}")
     }
 
     /// Which collation compares by bytes, and how many bytes a statement may have; fails on a server that will not do.

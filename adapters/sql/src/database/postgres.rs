@@ -109,13 +109,11 @@ impl Server {
             Found::Nothing | Found::Unfinished => self.create(&mut transaction).await?,
         }
         self.commit(transaction).await?;
-        Ok(Writer {
-            session,
-            habits: Habits {
-                copy_bytes_least: self.copy_bytes_least,
-                ..Habits::default()
-            },
-        })
+        let habits = Habits {
+            copy_bytes_least: self.copy_bytes_least,
+            ..Habits::default()
+        };
+        Ok(Writer::new(session, habits))
     }
 
     pub(super) async fn recreate(&self) -> Result<(), DatabaseError> {
@@ -129,10 +127,60 @@ impl Server {
         }
         self.create(&mut transaction).await?;
         self.commit(transaction).await?;
-        session
-            .close()
-            .await
-            .map_err(DatabaseError::sql(&self.place))
+        self.disconnect(session).await
+    }
+
+    /// Whether our tables are there.
+    pub(super) async fn is_ours(&self) -> Result<bool, DatabaseError> {
+        let mut session = Session::Postgres(self.connect().await?);
+        let mut transaction = self.lock(&mut session).await?;
+        let names = self.names(&mut transaction).await?;
+        let found = self.look(&mut transaction, &names).await?;
+        self.commit(transaction).await?;
+        self.disconnect(session).await?;
+        Ok(found == Found::Ours)
+    }
+
+    /// Drops the schema, and fails if there is more in it than what is ours.
+    pub(super) async fn remove(&self) -> Result<(), DatabaseError> {
+        let mut session = Session::Postgres(self.connect().await?);
+        let mut transaction = self.lock(&mut session).await?;
+        self.drop_all(&mut transaction).await?;
+        self.drop_schema(&mut transaction).await?;
+        self.commit(transaction).await?;
+        self.disconnect(session).await
+    }
+
+    /// Takes the tables of another schema, in the place of those that are here, and drops that schema.
+    pub(super) async fn replace_by(&self, aside: &Self) -> Result<(), DatabaseError> {
+        let mut session = Session::Postgres(self.connect().await?);
+        let mut transaction = self.lock(&mut session).await?;
+        self.drop_all(&mut transaction).await?;
+        for (kind, names) in ours() {
+            for name in names {
+                let take = format!(
+                    "ALTER {kind} \"{}\".{name} SET SCHEMA \"{}\"",
+                    aside.schema, self.schema
+                );
+                let taken = transaction.raw(take).await;
+                taken.map_err(DatabaseError::sql(&self.place))?;
+            }
+        }
+        aside.drop_schema(&mut transaction).await?;
+        self.commit(transaction).await?;
+        self.disconnect(session).await
+    }
+
+    async fn drop_schema(&self, transaction: &mut Transaction<'_>) -> Result<(), DatabaseError> {
+        let dropped = transaction
+            .raw(format!("DROP SCHEMA \"{}\"", self.schema))
+            .await;
+        dropped.map_err(DatabaseError::sql(&self.place))
+    }
+
+    async fn disconnect(&self, session: Session) -> Result<(), DatabaseError> {
+        let closed = session.close().await;
+        closed.map_err(DatabaseError::sql(&self.place))
     }
 
     fn foreign(&self) -> DatabaseError {
@@ -217,16 +265,25 @@ impl Server {
 
     /// Drops what is ours, and fails if something of others needs it.
     async fn drop_all(&self, transaction: &mut Transaction<'_>) -> Result<(), DatabaseError> {
-        for (kind, names) in [
-            ("VIEW", schema::named(POSTGRES, "CREATE VIEW ")),
-            ("TABLE", schema::named(POSTGRES, "CREATE TABLE ")),
-            ("FUNCTION", schema::named(POSTGRES, "CREATE FUNCTION ")),
-        ] {
-            let names: Vec<_> = names.collect();
+        for (kind, names) in ours() {
+            let names: Vec<_> = names
+                .into_iter()
+                .map(|name| format!("\"{}\".{name}", self.schema))
+                .collect();
             let drop = format!("DROP {kind} IF EXISTS {}", names.join(", "));
             let dropped = transaction.raw(drop).await;
             dropped.map_err(DatabaseError::sql(&self.place))?;
         }
         Ok(())
     }
+}
+
+/// What is ours in a schema, in the order in which it can be dropped.
+fn ours() -> [(&'static str, Vec<&'static str>); 3] {
+    let named = |beginning| schema::named(POSTGRES, beginning).collect();
+    [
+        ("VIEW", named("CREATE VIEW ")),
+        ("TABLE", named("CREATE TABLE ")),
+        ("FUNCTION", named("CREATE FUNCTION ")),
+    ]
 }

@@ -19,6 +19,13 @@ pub(crate) struct Published {
     to: Option<Offset>,
 }
 
+impl Published {
+    /// Whether it is of an offset.
+    pub(crate) fn is_of(self, offset: Offset) -> bool {
+        self.to == Some(offset)
+    }
+}
+
 /// Brings statistics to what the fold says now; answers how far that is.
 pub(crate) async fn publish(
     view: &View<'_>,
