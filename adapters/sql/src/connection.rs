@@ -23,8 +23,9 @@ use crate::value::{Sink, Value};
 /// not there any more.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How many bytes of copied rows are sent at a time.
-const COPY_BYTES: usize = 256 << 10;
+/// How many bytes of copied rows are sent at a time, at least: the server is at work on them while the next ones are put
+/// together. More than a packet of any network has.
+const COPY_BYTES: usize = 96 << 10;
 
 /// A statement with its arguments. Its text is made of constants and numbers alone, with `?` where an argument goes.
 #[derive(Clone, Debug)]

@@ -23,13 +23,84 @@ pub(super) async fn apply(
     transaction: &mut Transaction<'_>,
 ) -> Result<(), DatabaseError> {
     for kind in [Kind::PredictionLogged, Kind::FeedbackLogged] {
+        let mut waiting: Option<Together<'_>> = None;
         for (batch, events, first) in batches.tables(kind) {
-            transaction
-                .load(&Facts::new(batches, batch, events, first))
-                .await?;
+            let facts = Facts::new(batches, batch, events, first);
+            match &mut waiting {
+                Some(together) if together.fit(&facts) => together.push(facts),
+                _ => {
+                    if let Some(together) = waiting.replace(Together::new(facts)) {
+                        transaction.load(&together).await?;
+                    }
+                }
+            }
+        }
+        if let Some(together) = waiting {
+            transaction.load(&together).await?;
         }
     }
     Ok(())
+}
+
+/// Events of several batches that come with the same fields: many rows at a time cost less.
+struct Together<'a> {
+    parts: Vec<Facts<'a>>,
+    /// The first row of each part.
+    starts: Vec<usize>,
+    rows: usize,
+}
+
+impl<'a> Together<'a> {
+    fn new(facts: Facts<'a>) -> Self {
+        Self {
+            rows: facts.rows(),
+            starts: vec![0],
+            parts: vec![facts],
+        }
+    }
+
+    fn fit(&self, facts: &Facts<'a>) -> bool {
+        let columns = |facts: &Facts<'a>| facts.fields.iter().map(|field| field.column).collect();
+        let first: Option<Vec<usize>> = self.parts.first().map(columns);
+        first == Some(columns(facts))
+    }
+
+    fn push(&mut self, facts: Facts<'a>) {
+        self.starts.push(self.rows);
+        self.rows += facts.rows();
+        self.parts.push(facts);
+    }
+
+    /// The part a row is in, and which of its rows it is.
+    fn part(&self, row: usize) -> (&Facts<'a>, usize) {
+        let part = self.starts.partition_point(|start| *start <= row) - 1;
+        (&self.parts[part], row - self.starts[part])
+    }
+}
+
+impl Source for Together<'_> {
+    fn table(&self) -> &Table {
+        &self.parts[0].table
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn offset(&self, row: usize) -> Offset {
+        let (facts, row) = self.part(row);
+        facts.offset(row)
+    }
+
+    fn mark(&self, row: usize) -> u64 {
+        let (facts, row) = self.part(row);
+        facts.mark(row)
+    }
+
+    fn values(&self, row: usize, values: &mut dyn Sink) {
+        let (facts, row) = self.part(row);
+        facts.values(row, values);
+    }
 }
 
 /// Events of a batch on their way into the table of their kind.
@@ -239,11 +310,7 @@ fn odd_numbers(fields: &[Field]) -> Option<(&'static str, Merge)> {
         .then_some(("non_finite", Merge::NonFinite))
 }
 
-impl Source for Facts<'_> {
-    fn table(&self) -> &Table {
-        &self.table
-    }
-
+impl Facts<'_> {
     fn rows(&self) -> usize {
         self.owners.len()
     }
