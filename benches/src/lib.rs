@@ -21,6 +21,7 @@
 //! | size as Parquet, in the log | the NDJSON that was sent |
 //! | Kafka → durable, and until SQLite or Parquet has it | `kcat -C` of the same topic to nowhere |
 //! | the log → SQLite, PostgreSQL, MySQL | the same rows by `COPY` or multi-row `INSERT` |
+//! | the log → Redis | the commands that were sent for it, sent again |
 //! | the log grows to 50 million events | the same log when it had one million |
 //!
 //! The limits are programs of a crate that knows nothing of Modelog (`limits/`).

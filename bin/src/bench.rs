@@ -37,7 +37,7 @@ pub(crate) struct BenchArgs {
     /// Read this topic instead of a new one: an event in each message, and nobody adds any
     #[arg(long, value_name = "TOPIC", requires = "kafka")]
     topic: Option<String>,
-    /// Measure filling one store, and nothing else: `sqlite:`, or the URL of a PostgreSQL or MySQL server. What is made there
+    /// Measure filling one store, and nothing else: `sqlite:`, or the URL of a PostgreSQL, MySQL or Redis server. What is made there
     /// is named `modelog_bench` and `raw_rows`, and dropped again
     #[arg(long, value_name = "URL", conflicts_with_all = ["full", "kafka"])]
     store: Option<String>,

@@ -34,7 +34,11 @@ impl PostgresRows {
     /// If the server fails.
     pub async fn read(url: &str, table: &str) -> Result<Self> {
         let options: PgConnectOptions = url.parse()?;
-        let mut connection = options.connect().await.context("connecting")?;
+        let mut connection = options
+            .disable_statement_logging()
+            .connect()
+            .await
+            .context("connecting")?;
         let mut data = Vec::new();
         {
             use futures_util::TryStreamExt as _;
@@ -100,7 +104,11 @@ impl PostgresRows {
 /// If the server fails.
 pub async fn postgres_execute(url: &str, text: &str) -> Result<()> {
     let options: PgConnectOptions = url.parse()?;
-    let mut connection = options.connect().await.context("connecting")?;
+    let mut connection = options
+        .disable_statement_logging()
+        .connect()
+        .await
+        .context("connecting")?;
     connection.execute(AssertSqlSafe(text.to_owned())).await?;
     Ok(connection.close().await?)
 }
@@ -111,7 +119,11 @@ pub async fn postgres_execute(url: &str, text: &str) -> Result<()> {
 /// If the server fails.
 pub async fn mysql_execute(url: &str, text: &str) -> Result<()> {
     let options: MySqlConnectOptions = url.parse()?;
-    let mut connection = options.connect().await.context("connecting")?;
+    let mut connection = options
+        .disable_statement_logging()
+        .connect()
+        .await
+        .context("connecting")?;
     connection.execute(AssertSqlSafe(text.to_owned())).await?;
     Ok(connection.close().await?)
 }
@@ -141,7 +153,11 @@ impl MySqlRows {
     /// If the server fails.
     pub async fn read(url: &str, table: &str, order: &str) -> Result<Self> {
         let options: MySqlConnectOptions = url.parse()?;
-        let mut connection = options.connect().await.context("connecting")?;
+        let mut connection = options
+            .disable_statement_logging()
+            .connect()
+            .await
+            .context("connecting")?;
         let select = format!("SELECT * FROM {table} ORDER BY {order}");
         let rows = sqlx::query(AssertSqlSafe(select))
             .try_map(|row: MySqlRow| {
@@ -243,7 +259,11 @@ impl SqliteRows {
             .synchronous(SqliteSynchronous::Normal)
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "16384");
-        let mut connection = options.connect().await.context("opening")?;
+        let mut connection = options
+            .disable_statement_logging()
+            .connect()
+            .await
+            .context("opening")?;
         let made: Vec<String> = sqlx::query_scalar(
             "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL",
         )

@@ -7,6 +7,7 @@ mod databases;
 mod disk;
 mod parquet;
 mod parse;
+mod redis;
 mod scan;
 mod sink;
 
@@ -14,5 +15,6 @@ pub use databases::{MySqlRows, PostgresRows, SqliteRows, mysql_execute, postgres
 pub use disk::{Events, write_and_sync};
 pub use parquet::{read_parquet, write_parquet};
 pub use parse::parse;
+pub use redis::{Commands, Recorder, redis_forget};
 pub use scan::scan;
 pub use sink::Sink;

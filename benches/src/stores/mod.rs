@@ -2,6 +2,7 @@
 //!
 //! They need a server, so each is measured only when it is asked for, and nothing else is.
 
+mod redis;
 mod sql;
 
 use anyhow::{Result, bail};
@@ -21,6 +22,7 @@ pub(crate) fn measure(
         Some("sqlite") => sql::sqlite(options, size, progress),
         Some("postgres" | "postgresql") => sql::postgres(options, url, size, progress),
         Some("mysql" | "mariadb") => sql::mysql(options, url, size, progress),
-        _ => bail!("this is no store that can be measured: sqlite:, postgres:, mysql:"),
+        Some("redis") => redis::measure(options, url, size, progress),
+        _ => bail!("this is no store that can be measured: sqlite:, postgres:, mysql:, redis:"),
     }
 }
