@@ -1,7 +1,9 @@
 //! A connection: commands go out in pipelines of bounded size, and every reply is looked at.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisResult, Value};
 
@@ -12,6 +14,9 @@ use crate::error::RedisError;
 const PIPELINE_COMMANDS: usize = 1000;
 /// Its most bytes, but for a single command that is larger.
 const PIPELINE_BYTES: usize = 1 << 20;
+/// How many of them are under way: while the server is at work on one, the next is put together, and the replies to the
+/// one before are looked at.
+const PIPELINES: usize = 3;
 
 /// Commands on their way, in order.
 #[derive(Debug, Default)]
@@ -44,6 +49,22 @@ fn bytes(command: &Cmd) -> usize {
     arguments.sum()
 }
 
+/// The next commands, as many as go together.
+fn next_pipeline(rest: &mut Peekable<std::vec::IntoIter<Cmd>>) -> Option<Pipeline> {
+    rest.peek()?;
+    let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
+    pipeline.ignore_errors();
+    let (mut count, mut size) = (0, 0);
+    while let Some(command) = rest.next_if(|command| {
+        size += bytes(command);
+        count += 1;
+        count == 1 || count <= PIPELINE_COMMANDS && size <= PIPELINE_BYTES
+    }) {
+        pipeline.add_command(command);
+    }
+    Some(pipeline)
+}
+
 /// A connection to the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -71,7 +92,7 @@ impl Connection {
     /// Sends commands, and answers with their replies, in order.
     ///
     /// # Errors
-    /// The first command that was refused; those behind it in the same pipeline were done all the same.
+    /// The first command that was refused; some of those behind it were done all the same.
     pub(crate) async fn run(&mut self, commands: Commands) -> Result<Vec<Value>, RedisError> {
         let mut replies = Vec::with_capacity(commands.len());
         self.each(commands, |command, reply| {
@@ -92,21 +113,19 @@ impl Connection {
         mut see: impl FnMut(&Cmd, RedisResult<Value>) -> Result<(), RedisError>,
     ) -> Result<(), RedisError> {
         let mut rest = commands.all.into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
-            let (mut count, mut size) = (0, 0);
-            while let Some(command) = rest.next_if(|command| {
-                size += bytes(command);
-                count += 1;
-                count == 1 || count <= PIPELINE_COMMANDS && size <= PIPELINE_BYTES
-            }) {
-                pipeline.add_command(command);
+        let pipelines = std::iter::from_fn(move || next_pipeline(&mut rest));
+        let server = self.server.clone();
+        let sent = pipelines.map(|pipeline| {
+            let mut server = server.clone();
+            async move {
+                let replies = pipeline.query_async::<Vec<RedisResult<Value>>>(&mut server);
+                let replies = replies.await;
+                (pipeline, replies)
             }
-            let replies: Vec<RedisResult<Value>> = pipeline
-                .ignore_errors()
-                .query_async(&mut self.server)
-                .await
-                .map_err(|source| self.lost(source))?;
+        });
+        let mut answered = futures_util::stream::iter(sent).buffered(PIPELINES);
+        while let Some((pipeline, replies)) = answered.next().await {
+            let replies = replies.map_err(|source| self.lost(source))?;
             for (command, reply) in pipeline.cmd_iter().zip(replies) {
                 see(command, reply)?;
             }
