@@ -166,8 +166,9 @@ impl Session {
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(connection) => connection.close().await,
-            Self::Postgres(connection) => patiently(Dialect::Postgres, connection.close()).await,
-            Self::MySql(connection) => patiently(Dialect::Postgres, connection.close()).await,
+            // A server notices by itself, and one that hangs must not be waited for.
+            Self::Postgres(connection) => connection.close_hard().await,
+            Self::MySql(connection) => connection.close_hard().await,
         }
     }
 }

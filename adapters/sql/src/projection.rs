@@ -25,6 +25,8 @@ use crate::{checkpoint, retention};
 
 /// The version of the rules in `fold`: stores filled by others must be rebuilt.
 const FOLD_VERSION: u32 = 1;
+/// How often a server is looked at while nothing comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The projection called `sql`.
 #[derive(Debug)]
@@ -107,6 +109,26 @@ impl SqlProjection {
         Ok(())
     }
 
+    /// Fails if readers do not find the checkpoint where this program left it.
+    async fn look(&self) -> Result<(), DatabaseError> {
+        let place = self.database.place();
+        let sql = DatabaseError::sql(place);
+        let built_aside = |writer: &Writer| writer.replaces.is_some();
+        if self.writer.as_ref().is_none_or(built_aside) {
+            return Ok(());
+        }
+        let mut transaction = self.database.look().await.map_err(&sql)?;
+        let found = checkpoint::read(&mut transaction).await.map_err(&sql)?;
+        transaction.rollback().await.map_err(&sql)?;
+        if found == self.at {
+            Ok(())
+        } else {
+            Err(DatabaseError::Moved {
+                place: place.clone(),
+            })
+        }
+    }
+
     /// Lets readers have what was built aside, and goes on there.
     async fn swap(&mut self) -> Result<(), DatabaseError> {
         self.close().await;
@@ -157,7 +179,26 @@ impl Projection for SqlProjection {
         view: View<'_>,
         to: Checkpoint,
     ) -> Result<(), ProjectionError> {
-        Ok(self.apply_all(batches, view, to).await?)
+        let applied = self.apply_all(batches, view, to).await;
+        if applied.is_err() {
+            // What was begun must not be held until somebody opens the store again.
+            self.close().await;
+        }
+        Ok(applied?)
+    }
+
+    /// Looks whether the server is there, and still has what was committed: after a crash, or where a replica took over, it
+    /// may be older. Nothing else would tell while nothing comes.
+    async fn idle(&mut self) -> ProjectionError {
+        loop {
+            if !self.database.may_lose() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Err(error) = self.look().await {
+                return error.into();
+            }
+        }
     }
 
     async fn clear(&mut self) -> Result<(), ProjectionError> {

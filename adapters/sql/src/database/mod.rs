@@ -112,6 +112,11 @@ impl Database {
         &self.place
     }
 
+    /// Whether what was committed may be gone by itself: on a server.
+    pub(crate) fn may_lose(&self) -> bool {
+        !matches!(self.main, Kind::File(_))
+    }
+
     /// Begins to look at one commit. While the tables are replaced this waits for the new ones.
     pub(crate) async fn look(&self) -> Result<Transaction<'static>, sqlx::Error> {
         match self.main.begin().await {
