@@ -47,12 +47,14 @@ impl Server {
         }
     }
 
-    /// What every connection is told first. A value that does not fit is an error, never cut short.
+    /// What every connection is told first, whatever the server's defaults are. A value that does not fit is an error,
+    /// never cut short.
     fn settings(&self) -> String {
         let busy = self.busy.as_secs().clamp(1, 100_000);
         format!(
-            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), SESSION innodb_lock_wait_timeout = {busy}, \
-             SESSION lock_wait_timeout = {busy}; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION', SESSION autocommit = 1, \
+             SESSION sql_safe_updates = 0, SESSION innodb_lock_wait_timeout = {busy}, SESSION lock_wait_timeout = {busy}; \
+             SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         )
     }
 
