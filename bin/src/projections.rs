@@ -287,10 +287,11 @@ async fn rebuild_there(client: &Client, name: &str, no_wait: bool) -> Result<()>
     loop {
         tokio::time::sleep(LOOK).await;
         let now = status_of(client, name).await?;
-        // It has begun once it stands before where it stood, or has applied something since.
+        // It has begun once it stands before where it stood, or has applied something since, or failed again.
         begun |= now.state == ProjectionState::Clearing.name()
             || now.offset < before.offset
-            || now.last_success != before.last_success;
+            || now.last_success != before.last_success
+            || now.errors != before.errors;
         if now.state == ProjectionState::Stopped.name() && begun {
             bar.finish_and_clear();
             bail!(Failed::new(

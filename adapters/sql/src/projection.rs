@@ -123,9 +123,13 @@ impl SqlProjection {
         if found == self.at {
             Ok(())
         } else {
-            Err(DatabaseError::Moved {
-                place: place.clone(),
-            })
+            Err(self.moved())
+        }
+    }
+
+    fn moved(&self) -> DatabaseError {
+        DatabaseError::Moved {
+            place: self.database.place().clone(),
         }
     }
 
@@ -195,8 +199,13 @@ impl Projection for SqlProjection {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            if let Err(error) = self.look().await {
-                return error.into();
+            match self.look().await.map_err(ProjectionError::from) {
+                Ok(()) => {}
+                Err(error @ ProjectionError::Unavailable(_)) => return error,
+                // Not even the tables are there: what to do about it is for the opening to say.
+                Err(ProjectionError::Stopped { .. }) => {
+                    return self.moved().into();
+                }
             }
         }
     }

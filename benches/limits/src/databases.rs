@@ -64,9 +64,6 @@ impl PostgresRows {
         for text in [format!("DROP TABLE IF EXISTS {RAW}"), table] {
             self.connection.execute(AssertSqlSafe(text)).await?;
         }
-        self.connection
-            .execute("SET synchronous_commit TO off")
-            .await?;
         Ok(())
     }
 

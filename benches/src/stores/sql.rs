@@ -12,7 +12,7 @@ use reqwest::Url;
 use crate::history::{History, Opened, PATIENCE, Settings};
 use crate::inprocess::{MEMORY_MAX, MemoryAtStart, new_directory, runtime};
 use crate::measure::{Figure, Stopwatch};
-use crate::memory::{Peaks, Process, Watch};
+use crate::memory::{Process, Watch};
 use crate::report::{Mark, Row};
 use crate::{Options, Size};
 
@@ -136,7 +136,8 @@ struct Scene<'a> {
     history: History,
     runtime: tokio::runtime::Runtime,
     start: MemoryAtStart,
-    peaks: RefCell<Peaks>,
+    /// Memory of the first time: later the allocator has what the bare client took.
+    peak: RefCell<Option<u64>>,
 }
 
 impl<'a> Scene<'a> {
@@ -148,7 +149,7 @@ impl<'a> Scene<'a> {
             history,
             runtime: runtime()?,
             start: MemoryAtStart::now()?,
-            peaks: RefCell::default(),
+            peak: RefCell::default(),
         })
     }
 
@@ -172,7 +173,10 @@ impl<'a> Scene<'a> {
             store.close().await;
             anyhow::Ok(rate)
         })?;
-        self.start.row(&memory, 0, &mut self.peaks.borrow_mut());
+        let mut peak = self.peak.borrow_mut();
+        if peak.is_none() {
+            *peak = Some(self.start.growth(&memory));
+        }
         opened.close()?;
         Ok(rate)
     }
@@ -197,7 +201,7 @@ impl Figures {
             .mark(Mark::RatioAtLeast(ratio)),
             crate::inprocess::memory_row(
                 "  memory meanwhile",
-                scene.peaks.borrow().highest(),
+                scene.peak.borrow().unwrap_or_default(),
                 MEMORY_MAX,
             ),
         ]

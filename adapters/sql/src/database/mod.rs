@@ -12,10 +12,10 @@
 //!     interrupted, the next opening goes on. Nobody reads from the place aside.
 //!
 //! # Durability
-//! A failure of power may take back the last commits of SQLite (`synchronous = NORMAL`) and PostgreSQL
-//! (`synchronous_commit = off`), whole and in order, with the checkpoint that is part of them: the store is older then, and
-//! follows the log again from there. Syncing every commit would buy nothing but time. MySQL has no such setting for one
-//! connection; what its server is set to counts.
+//! A failure of power may take back the last commits of SQLite (`synchronous = NORMAL`), whole and in order, with the
+//! checkpoint that is part of them: the store is older then, and follows the log again from there. Syncing every commit
+//! would buy nothing but time. On a server its own settings count (`synchronous_commit`, `innodb_flush_log_at_trx_commit`,
+//! how replicas follow); one that comes back older is noticed within a second, and followed from there.
 
 pub(crate) mod file;
 pub(crate) mod mysql;

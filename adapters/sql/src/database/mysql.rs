@@ -53,7 +53,8 @@ impl Server {
         let busy = self.busy.as_secs().clamp(1, 100_000);
         format!(
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION', SESSION autocommit = 1, \
-             SESSION sql_safe_updates = 0, SESSION innodb_lock_wait_timeout = {busy}, SESSION lock_wait_timeout = {busy}; \
+             SESSION completion_type = 'NO_CHAIN', SESSION sql_safe_updates = 0, SESSION sql_auto_is_null = 0, \
+             SESSION sql_select_limit = 18446744073709551615, SESSION innodb_lock_wait_timeout = {busy}, SESSION lock_wait_timeout = {busy}; \
              SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         )
     }

@@ -90,10 +90,8 @@ impl Server {
     async fn connect(&self) -> Result<PgConnection, DatabaseError> {
         let sql = DatabaseError::sql(&self.place);
         let mut connection = connected(self.options.connect()).await.map_err(&sql)?;
-        // What a commit left out of the disk is in the log.
-        let settings = format!("{}; SET synchronous_commit TO off", self.settings());
         connection
-            .execute(AssertSqlSafe(settings))
+            .execute(AssertSqlSafe(self.settings()))
             .await
             .map_err(&sql)?;
         Ok(connection)
