@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import binary
 from parquet_support import FULL
+from redis_support import Redis
+from sql_support import USER, database, shared  # noqa: F401
 
 QUICK = (
     "NDJSON → durable",
@@ -152,3 +155,47 @@ def test_a_machine_without_wrk_is_told_before_anything_is_measured(tmp_path):
     assert "wrk cannot be started" in said and "Debian's package `wrk`" in said, said
     said = refused(tmp_path, "--kafka", "127.0.0.1:1")
     assert "kcat cannot be started" in said and "Debian's package `kcat`" in said, said
+
+
+STORES = {
+    "sqlite": {"the log → SQLite, predictions": {"ratio_at_least": 0.7}},
+    "postgres": {"the log → PostgreSQL, predictions": {"ratio_at_least": 0.5}},
+    "mariadb": {"the log → MySQL, predictions": {"ratio_at_least": 0.7}},
+    "redis": {
+        "the log → Redis, every event kept": {"ratio_at_least": 0.8},
+        "  the newest 10,000 of each version, no streams": {"at_least": 1e6},
+        "100 predictions from Redis, p50": {"at_most": 1.0},
+        "a series of 1,000 points from Redis, p50": {"at_most": 1.0},
+        "statistics of a version from Redis, p50": {"at_most": 0.5},
+    },
+}
+
+
+@pytest.mark.parametrize("shared", ["postgres", "mariadb"], indirect=True)
+def test_every_row_about_a_database_is_there_and_nothing_is_left_of_it(shared, database, tmp_path):
+    if not database.postgres:
+        shared.ask(f"GRANT ALL ON modelog_bench.* TO {USER}")
+    rows = bench(tmp_path, "--quick", "--store", database.url())
+    check_store(rows, shared.kind)
+    places = "schemata" if database.postgres else "tables"
+    column = "schema_name" if database.postgres else "table_schema"
+    left = f"SELECT {column} FROM information_schema.{places} WHERE {column} LIKE 'modelog%%'"
+    assert database.rows(left) == []
+
+
+def test_every_row_about_other_stores_is_there(tmp_path):
+    check_store(bench(tmp_path / "sqlite", "--quick", "--store", "sqlite:"), "sqlite")
+    redis = Redis(tmp_path / "server").start()
+    try:
+        redis.client().set("modelog_benchmark", "of somebody else")
+        check_store(bench(tmp_path / "redis", "--quick", "--store", redis.url), "redis")
+        assert redis.client().keys() == ["modelog_benchmark"]
+    finally:
+        redis.kill()
+
+
+def check_store(rows: list[dict], store: str) -> None:
+    asked = {row["what"]: row["mark"] for row in rows}
+    for what, mark in {**STORES[store], "  memory meanwhile": {"at_most": 300.0}}.items():
+        assert asked[what] == mark, what
+    assert all(row["figure"]["least"] > 0 for row in rows), rows
