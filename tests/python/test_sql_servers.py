@@ -443,6 +443,23 @@ def test_tables_of_others_beside_ours_survive_a_rebuild(database, settings, tmp_
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("shared", ["postgres"], indirect=True)
+def test_views_of_others_on_ours_are_named_before_a_rebuild_drops_anything(shared, database, settings, tmp_path):
+    server = Server(tmp_path / "data").start()
+    post(server, prediction(1))
+    caught_up(server)
+    database.execute("CREATE VIEW public.ids AS SELECT prediction_id FROM modelog.predictions")
+    command = [binary(), "rebuild", "sql", "--data", str(server.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode != 0 and "view public.ids depends on table predictions" in done.stderr, done.stderr
+    assert database.rows("SELECT * FROM public.ids") == [("p-1",)]
+    assert server.get("/v1/models/m/predictions/p-1").status_code == 200
+    database.execute("DROP VIEW public.ids")
+    rebuild(server)
+    assert database.count("predictions") == 1
+    assert server.stop() == 0
+
+
 def test_another_logs_tables_are_refused(database, settings, tmp_path):
     first = Server(tmp_path / "first").start()
     post(first, prediction(1))

@@ -43,21 +43,36 @@ impl SqlError {
 
 /// Which database, in words: a file's path, or a database and its server. Never a password.
 #[derive(Clone, Debug)]
-pub(crate) struct Place(Arc<str>);
+pub(crate) struct Place {
+    words: Arc<str>,
+    is_file: bool,
+}
 
 impl Place {
     pub(crate) fn file(path: &Path) -> Self {
-        Self(path.display().to_string().into())
+        Self {
+            words: path.display().to_string().into(),
+            is_file: true,
+        }
     }
 
     pub(crate) fn server(words: String) -> Self {
-        Self(words.into())
+        Self {
+            words: words.into(),
+            is_file: false,
+        }
+    }
+
+    /// As the subject of a sentence.
+    fn subject(&self) -> String {
+        let what = if self.is_file { "database " } else { "" };
+        format!("the {what}{self}")
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 
@@ -71,7 +86,7 @@ pub(crate) enum DatabaseError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the database {place}")]
+    #[error("{}", place.subject())]
     Sql {
         place: Place,
         #[source]
@@ -86,6 +101,12 @@ pub(crate) enum DatabaseError {
         tables.join(", ")
     )]
     Guests { place: Place, tables: Vec<String> },
+    /// Other people's views on ours, which are to be dropped.
+    #[error(
+        "{place} holds what needs the tables of Modelog ({dependents}): drop it, and make it again once `modelog rebuild \
+         sql` is done"
+    )]
+    Dependents { place: Place, dependents: String },
     #[error(
         "{place} has tables of version {found}, this program knows {known}: use a newer modelog, or run \
          `modelog rebuild sql` to build them again from the log"

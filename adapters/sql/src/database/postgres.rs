@@ -1,6 +1,6 @@
 //! A schema of PostgreSQL.
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool};
 use tokio::sync::RwLock;
 
@@ -270,10 +270,24 @@ impl Server {
                 .collect();
             let drop = format!("DROP {kind} IF EXISTS {}", names.join(", "));
             let dropped = transaction.raw(drop).await;
-            dropped.map_err(DatabaseError::sql(&self.place))?;
+            dropped.map_err(|error| match dependents(&error) {
+                Some(dependents) => DatabaseError::Dependents {
+                    place: self.place.clone(),
+                    dependents,
+                },
+                None => DatabaseError::sql(&self.place)(error),
+            })?;
         }
         Ok(())
     }
+}
+
+/// What an error says to need what was to be dropped.
+fn dependents(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    let error = error.try_downcast_ref::<PgDatabaseError>()?;
+    let is_needed = error.code() == "2BP01";
+    is_needed.then(|| error.detail().unwrap_or_default().replace('\n', "; "))
 }
 
 /// What is ours in a schema, in the order in which it can be dropped.
