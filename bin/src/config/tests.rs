@@ -200,7 +200,7 @@ fn what_the_parts_refuse_is_told_with_its_place() {
     );
     let toml = "[http]\nlisten = \"0.0.0.0:7070\"\ntoken_file = \"t\"\ninsecure = true";
     assert_eq!(problems(toml, &[]), [""; 0]);
-    let url = problems("[sql]\nurl = \"postgres://me:secret@db/ml\"", &[]);
+    let url = problems("[sql]\nurl = \"postgres://me:secret@db\"", &[]);
     assert!(
         url.len() == 1 && url[0].starts_with("modelog.toml:2: `sql.url` cannot be used: "),
         "{url:?}"
