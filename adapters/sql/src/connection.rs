@@ -125,17 +125,24 @@ impl Sink for Arguments {
     }
 }
 
-/// Waits for an answer, but not for ever. SQLite is in this process, and always answers.
+/// Waits for a server's answer, but not for ever.
 async fn patiently<T>(
-    dialect: Dialect,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    if dialect == Dialect::Sqlite {
-        return answer.await;
-    }
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Waits for an answer. SQLite is in this process, and always answers.
+async fn answered<T>(
+    dialect: Dialect,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match dialect {
+        Dialect::Sqlite => answer.await,
+        Dialect::Postgres | Dialect::MySql => patiently(answer).await,
     }
 }
 
@@ -155,11 +162,9 @@ impl Session {
                 Transaction::Sqlite(connection.begin_with("BEGIN IMMEDIATE").await?)
             }
             Self::Postgres(connection) => {
-                Transaction::Postgres(patiently(Dialect::Postgres, connection.begin()).await?)
+                Transaction::Postgres(patiently(connection.begin()).await?)
             }
-            Self::MySql(connection) => {
-                Transaction::MySql(patiently(Dialect::Postgres, connection.begin()).await?)
-            }
+            Self::MySql(connection) => Transaction::MySql(patiently(connection.begin()).await?),
         })
     }
 
@@ -220,7 +225,7 @@ impl Transaction<'_> {
         on_each!(self, dialect, connection, DB, Arguments => {
             let text = statement.text_for(dialect);
             let query = sqlx::query_with::<DB, _>(text, statement.arguments::<Arguments>());
-            let done = patiently(dialect, query.execute(&mut **connection)).await?;
+            let done = answered(dialect, query.execute(&mut **connection)).await?;
             Ok(done.rows_affected())
         })
     }
@@ -239,13 +244,13 @@ impl Transaction<'_> {
             }
             (Self::Postgres(connection), Values::Postgres(arguments)) => {
                 let query = sqlx::query_with(text, arguments);
-                patiently(Dialect::Postgres, query.execute(&mut **connection))
+                patiently(query.execute(&mut **connection))
                     .await?
                     .rows_affected()
             }
             (Self::MySql(connection), Values::MySql(arguments)) => {
                 let query = sqlx::query_with(text, arguments);
-                patiently(Dialect::MySql, query.execute(&mut **connection))
+                patiently(query.execute(&mut **connection))
                     .await?
                     .rows_affected()
             }
@@ -262,7 +267,7 @@ impl Transaction<'_> {
         let text = AssertSqlSafe(text);
         on_each!(self, dialect, connection, DB, _Arguments => {
             let query = sqlx::query::<DB>(text).persistent(false);
-            let done = patiently(dialect, query.execute(&mut **connection)).await?;
+            let done = answered(dialect, query.execute(&mut **connection)).await?;
             Ok(done.rows_affected())
         })
     }
@@ -279,18 +284,18 @@ impl Transaction<'_> {
             return Err(sqlx::Error::Protocol("only PostgreSQL copies".into()));
         };
         let copying = connection.copy_in_raw(text);
-        let mut copying = patiently(Dialect::Postgres, copying).await?;
+        let mut copying = patiently(copying).await?;
         let mut data = CopyRows::new(columns);
         for row in rows {
             values(*row, &mut data);
             if data.len() >= 2 * COPY_BYTES {
                 let sent = copying.send(data.take(COPY_BYTES));
-                patiently(Dialect::Postgres, sent).await?;
+                patiently(sent).await?;
             }
         }
         // All of it may not be, but what comes last is more than a little: see `bulk::copied`.
-        patiently(Dialect::Postgres, copying.send(data.finish())).await?;
-        patiently(Dialect::Postgres, copying.finish()).await
+        patiently(copying.send(data.finish())).await?;
+        patiently(copying.finish()).await
     }
 
     /// Executes statements without arguments, of which nothing is kept prepared.
@@ -299,11 +304,11 @@ impl Transaction<'_> {
         match self {
             Self::Sqlite(connection) => connection.execute(text).await.map(drop),
             Self::Postgres(connection) => {
-                let done = patiently(Dialect::Postgres, connection.execute(text)).await;
+                let done = patiently(connection.execute(text)).await;
                 done.map(drop)
             }
             Self::MySql(connection) => {
-                let done = patiently(Dialect::MySql, connection.execute(text)).await;
+                let done = patiently(connection.execute(text)).await;
                 done.map(drop)
             }
         }
@@ -319,7 +324,7 @@ impl Transaction<'_> {
             let text = statement.text_for(dialect);
             let query = sqlx::query_with::<DB, _>(text, statement.arguments::<Arguments>());
             let mut rows = query.fetch(&mut **connection);
-            while let Some(row) = patiently(dialect, rows.try_next()).await? {
+            while let Some(row) = answered(dialect, rows.try_next()).await? {
                 see(&Row::from(&row))?;
             }
             Ok(())
@@ -353,18 +358,16 @@ impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => patiently(Dialect::Postgres, transaction.commit()).await,
-            Self::MySql(transaction) => patiently(Dialect::Postgres, transaction.commit()).await,
+            Self::Postgres(transaction) => patiently(transaction.commit()).await,
+            Self::MySql(transaction) => patiently(transaction.commit()).await,
         }
     }
 
     pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(transaction) => transaction.rollback().await,
-            Self::Postgres(transaction) => {
-                patiently(Dialect::Postgres, transaction.rollback()).await
-            }
-            Self::MySql(transaction) => patiently(Dialect::Postgres, transaction.rollback()).await,
+            Self::Postgres(transaction) => patiently(transaction.rollback()).await,
+            Self::MySql(transaction) => patiently(transaction.rollback()).await,
         }
     }
 }

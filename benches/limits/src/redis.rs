@@ -15,7 +15,8 @@ const END: &[u8] = b"the end of the commands";
 /// How much is sent and read at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Stands between a client and a server, and writes down what the client sends on one of its connections at a time.
+/// Stands between a client and a server, and writes down what the client sends. A client that sends on several connections
+/// at once is not told apart.
 #[derive(Debug)]
 pub struct Recorder {
     address: String,
@@ -125,7 +126,7 @@ impl Commands {
     }
 }
 
-/// Removes all keys that begin with a prefix; answers how many.
+/// Removes all keys of a prefix.
 ///
 /// # Errors
 /// If the server fails.

@@ -3,11 +3,11 @@
 //! Making tables commits, each by itself. So `schema_version` comes first, without a row, and gets its row when all tables
 //! are there: one without a row is of tables that were not made to the end, and they are made again.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool};
-use tokio::sync::RwLock;
 
 use super::{Found, STATEMENTS_KEPT, Writer, check_tables, connected, first_int, first_text};
 use crate::bulk::Habits;
@@ -26,7 +26,7 @@ pub(crate) struct Server {
     options: MySqlConnectOptions,
     readers: u32,
     busy: Duration,
-    pool: RwLock<Option<MySqlPool>>,
+    pool: OnceLock<MySqlPool>,
 }
 
 impl Server {
@@ -43,7 +43,7 @@ impl Server {
                 .statement_cache_capacity(STATEMENTS_KEPT),
             readers: config.readers.max(1),
             busy: config.busy_timeout,
-            pool: RwLock::default(),
+            pool: OnceLock::new(),
         }
     }
 
@@ -60,18 +60,16 @@ impl Server {
     }
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static>, sqlx::Error> {
-        let pool = self.readers().await;
         let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-        pool.begin_with(begin).await.map(Transaction::MySql)
+        self.readers()
+            .begin_with(begin)
+            .await
+            .map(Transaction::MySql)
     }
 
-    async fn readers(&self) -> MySqlPool {
-        if let Some(pool) = &*self.pool.read().await {
-            return pool.clone();
-        }
-        let settings = self.settings();
-        let mut pool = self.pool.write().await;
-        pool.get_or_insert_with(|| {
+    fn readers(&self) -> &MySqlPool {
+        self.pool.get_or_init(|| {
+            let settings = self.settings();
             MySqlPoolOptions::new()
                 .max_connections(self.readers)
                 .acquire_timeout(self.busy)
@@ -83,11 +81,10 @@ impl Server {
                 })
                 .connect_lazy_with(self.options.clone())
         })
-        .clone()
     }
 
     pub(super) async fn close(&self) {
-        if let Some(pool) = self.pool.write().await.take() {
+        if let Some(pool) = self.pool.get() {
             pool.close().await;
         }
     }

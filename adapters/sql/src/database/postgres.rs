@@ -1,8 +1,9 @@
 //! A schema of PostgreSQL.
 
+use std::sync::OnceLock;
+
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool};
-use tokio::sync::RwLock;
 
 use super::{Found, STATEMENTS_KEPT, Writer, check_tables, connected, first_int, first_text};
 use crate::bulk::Habits;
@@ -24,7 +25,7 @@ pub(crate) struct Server {
     readers: u32,
     copy_bytes_least: usize,
     busy: std::time::Duration,
-    pool: RwLock<Option<PgPool>>,
+    pool: OnceLock<PgPool>,
 }
 
 impl Server {
@@ -43,7 +44,7 @@ impl Server {
             readers: config.readers.max(1),
             copy_bytes_least: config.copy_bytes_least,
             busy: config.busy_timeout,
-            pool: RwLock::default(),
+            pool: OnceLock::new(),
         }
     }
 
@@ -57,18 +58,16 @@ impl Server {
     }
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static>, sqlx::Error> {
-        let pool = self.readers().await;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        pool.begin_with(begin).await.map(Transaction::Postgres)
+        self.readers()
+            .begin_with(begin)
+            .await
+            .map(Transaction::Postgres)
     }
 
-    async fn readers(&self) -> PgPool {
-        if let Some(pool) = &*self.pool.read().await {
-            return pool.clone();
-        }
-        let settings = self.settings();
-        let mut pool = self.pool.write().await;
-        pool.get_or_insert_with(|| {
+    fn readers(&self) -> &PgPool {
+        self.pool.get_or_init(|| {
+            let settings = self.settings();
             PgPoolOptions::new()
                 .max_connections(self.readers)
                 .acquire_timeout(self.busy)
@@ -78,11 +77,10 @@ impl Server {
                 })
                 .connect_lazy_with(self.options.clone())
         })
-        .clone()
     }
 
     pub(super) async fn close(&self) {
-        if let Some(pool) = self.pool.write().await.take() {
+        if let Some(pool) = self.pool.get() {
             pool.close().await;
         }
     }

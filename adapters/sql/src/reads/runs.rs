@@ -169,11 +169,12 @@ impl<'a> Selection<'a> {
     fn statement(&self, parts: &[&str]) -> Statement {
         let mut text = vec![COLUMNS];
         // Without statistics about the rows, SQLite may well walk through all runs in the order asked for.
-        if self.dialect != Dialect::Sqlite {
-        } else if self.experiment.is_some() {
-            text.push("INDEXED BY runs_by_experiment");
-        } else if self.model.is_some() {
-            text.push("INDEXED BY runs_by_model");
+        if self.dialect == Dialect::Sqlite {
+            if self.experiment.is_some() {
+                text.push("INDEXED BY runs_by_experiment");
+            } else if self.model.is_some() {
+                text.push("INDEXED BY runs_by_model");
+            }
         }
         text.push(JOINS);
         if self.experiment.is_some() {
