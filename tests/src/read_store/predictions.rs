@@ -16,6 +16,9 @@ pub(super) const CASES: &[Case] = &[
         Box::pin(repeats(f))
     }),
     case("what makes a prediction", |f| Box::pin(identity(f))),
+    case("an id may be what another goes by for want of one", |f| {
+        Box::pin(offset_as_id(f))
+    }),
     case("a repeat may name another version", |f| {
         Box::pin(other_version(f))
     }),
@@ -230,6 +233,27 @@ async fn identity(factory: &dyn Factory) {
             value,
             "{model} {id}"
         );
+    }
+}
+
+async fn offset_as_id(factory: &dyn Factory) {
+    let with = |id: Option<&str>, value: f64| PredictionLogged {
+        prediction_id: id.map(Into::into),
+        predicted_value: Some(value),
+        ..prediction("")
+    };
+    let mut scene = Scene::new(factory).await;
+    // The first goes by its offset, and the second is about it; of the other two the one that is named comes first.
+    let events = [
+        with(None, 1.0),
+        with(Some("0"), 2.0),
+        with(Some("3"), 3.0),
+        with(None, 4.0),
+    ];
+    scene.log(events).await;
+    for (id, value) in [("0", 2.0), ("3", 4.0)] {
+        let found = found(&scene, "m", id).await;
+        assert_eq!(found.and_then(|found| found.predicted_value), Some(value));
     }
 }
 

@@ -325,7 +325,8 @@ impl Facts<'_> {
         self.owners[row].0.hash(&mut hasher);
         match self.prediction_id(self.first + row) {
             Some(id) => id.hash(&mut hasher),
-            None => self.offset(row).hash(&mut hasher),
+            // Somebody may have given it as an id.
+            None => self.offset(row).to_string().hash(&mut hasher),
         }
         hasher.finish()
     }
