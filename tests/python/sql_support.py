@@ -254,7 +254,9 @@ class Database:
         else:
             server.ask(f"CREATE DATABASE {name}")
             for user in (USER, CERTIFIED):
-                server.ask(f"GRANT ALL ON {name}.* TO {user}@'%'")
+                # In the other one tables are built again.
+                for place in (name, f"{name}_rebuild"):
+                    server.ask(f"GRANT ALL ON {place}.* TO {user}@'%'")
 
     @property
     def postgres(self) -> bool:

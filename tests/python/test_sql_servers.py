@@ -7,8 +7,10 @@ import random
 import sqlite3
 import subprocess
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pytest
 from conftest import PATIENCE, Server, binary, ndjson
 from sql_support import (  # noqa: F401
@@ -407,6 +409,61 @@ def test_a_rebuild_makes_the_same_tables(database, settings, tmp_path, seed):
     assert server.stop() == 0
 
 
+def never_short(server: Server) -> None:
+    """While tables are built again beside new events, every answer has what was there before."""
+    for call in range(20):
+        post(server, *(prediction(call * 500 + at) for at in range(500)))
+    caught_up(server)
+    started = status(server)["last_success"]
+    assert httpx.post(f"{server.url}/v1/projections/sql/rebuild").status_code == 202
+    answers, rebuilding = 0, True
+    while rebuilding:
+        post(server, prediction(10_000 + answers))
+        for path in ("/v1/models/m/versions/v/predictions?limit=100&at_least=0", "/v1/models/m/predictions/p-0?at_least=0"):
+            answer = server.get(path)
+            assert answer.status_code == 200, (path, answer.text)
+            assert len(answer.json().get("items", range(100))) == 100, path
+        answers += 1
+        found = status(server)
+        assert found["state"] != "stopped", found
+        rebuilding = found["state"] != "running" or found["last_success"] == started or found["lag_events"] > 0
+    assert answers > 1, "it was over before anything was asked"
+    caught_up(server)
+
+
+def test_no_answer_is_short_while_tables_are_built_again(database, settings, tmp_path):
+    server = Server(tmp_path / "data").start()
+    never_short(server)
+    places = "schemata" if database.postgres else "tables"
+    column = "schema_name" if database.postgres else "table_schema"
+    assert database.rows(f"SELECT {column} FROM information_schema.{places} WHERE {column} LIKE '%%_rebuild'") == []
+    assert server.stop() == 0
+
+
+def test_no_answer_of_sqlite_is_short_while_it_is_built_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELOG_READ_FROM", "sql")
+    server = Server(tmp_path / "data").start()
+    never_short(server)
+    assert [path.name for path in (server.data / "sqlite").iterdir() if "rebuild" in path.name] == []
+    assert server.stop() == 0
+
+
+def test_a_rebuild_without_the_right_to_a_second_place_is_done_in_this_one(shared, database, settings, tmp_path):
+    if database.postgres:
+        shared.ask(f"REVOKE CREATE ON DATABASE {database.name} FROM {USER}", database=database.name)
+        shared.ask(f"CREATE SCHEMA modelog AUTHORIZATION {USER}", database=database.name)
+    else:
+        shared.ask(f"REVOKE ALL ON {database.name}_rebuild.* FROM {USER}@'%'")
+    server = Server(tmp_path / "data").start()
+    post(server, *(prediction(at) for at in range(100)))
+    caught_up(server)
+    before = database.dump()
+    rebuild(server)
+    same(database.dump(), before)
+    assert "no tables can be made aside" in Path(f"{server.data}.log").read_text()
+    assert server.stop() == 0
+
+
 def test_tables_of_others_are_not_touched(database, settings, tmp_path):
     """In the place that would be ours; in PostgreSQL that is a schema."""
     if database.postgres:
@@ -455,6 +512,36 @@ def test_views_of_others_on_ours_are_named_before_a_rebuild_drops_anything(share
     assert database.rows("SELECT * FROM public.ids") == [("p-1",)]
     assert server.get("/v1/models/m/predictions/p-1").status_code == 200
     database.execute("DROP VIEW public.ids")
+    rebuild(server)
+    assert database.count("predictions") == 1
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("shared", ["mariadb"], indirect=True)
+def test_what_an_exchange_left_behind_is_cleared_and_nothing_of_others(shared, database, settings, tmp_path):
+    """A rebuild that is killed between the exchange of all tables and the removal of the old ones."""
+    server = Server(tmp_path / "data").start()
+    post(server, prediction(1))
+    caught_up(server)
+    aside = f"{database.name}_rebuild"
+    shared.ask(f"CREATE DATABASE {aside}")
+    for table in ("schema_version", "models"):
+        shared.ask(f"CREATE TABLE {aside}.old_{table} LIKE {database.name}.{table}")
+
+    def left() -> list:
+        return shared.ask("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", aside)
+
+    rebuild(server)
+    assert left() == [] and aside not in str(shared.ask("SHOW DATABASES"))
+    # Tables of somebody else in that place stay, whatever becomes of the rebuild.
+    shared.ask(f"CREATE DATABASE {aside}")
+    shared.ask(f"CREATE TABLE {aside}.customers (name text)")
+    shared.ask(f"CREATE TABLE {aside}.old_models (name text)")
+    done = subprocess.run([binary(), "rebuild", "sql", "--data", str(server.data)], capture_output=True, text=True)
+    assert done.returncode != 0 and aside in done.stderr and "was not made by Modelog" in done.stderr, done.stderr
+    assert sorted(left()) == [("customers",), ("old_models",)]
+    assert database.count("predictions") == 1
+    shared.ask(f"DROP DATABASE {aside}")
     rebuild(server)
     assert database.count("predictions") == 1
     assert server.stop() == 0

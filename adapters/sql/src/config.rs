@@ -88,10 +88,11 @@ fn postgres(rest: &str) -> Result<Location, SqlError> {
         }
     })?;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if !(1..=63).contains(&schema.len()) || !schema.chars().all(plain) || schema.starts_with("pg_")
+    // Another one is named like it, with `_rebuild` behind, and PostgreSQL takes 63 bytes.
+    if !(1..=55).contains(&schema.len()) || !schema.chars().all(plain) || schema.starts_with("pg_")
     {
         return Err(SqlError::Malformed {
-            reason: "a schema is named by small letters, digits and `_`".into(),
+            reason: "a schema is named by at most 55 small letters, digits and `_`".into(),
         });
     }
     let options: PgConnectOptions = format!("postgres:{rest}").parse().map_err(malformed)?;

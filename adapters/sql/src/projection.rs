@@ -36,7 +36,7 @@ pub struct SqlProjection {
     writer: Option<Writer>,
     /// Where this program left the store.
     at: Option<Checkpoint>,
-    /// Whether what the store holds was found to be of this log.
+    /// Whether what the store holds is of this log, and may be shown while it is built again.
     good: bool,
     published: Published,
 }
@@ -100,7 +100,8 @@ impl SqlProjection {
             retention::apply(cutoff(newest, keep), &mut transaction).await?;
         }
         transaction.commit(to).await?;
-        (self.at, self.published) = (Some(to), published);
+        // What was empty when it was opened is of this log now.
+        (self.at, self.published, self.good) = (Some(to), published, true);
         // A log that was cut short never comes as far as what is replaced.
         let whole = published.is_of(to.offset);
         if replaces.is_some_and(|replaced| whole || to.offset >= replaced.offset) {

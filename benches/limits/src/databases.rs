@@ -4,20 +4,41 @@
 //! into another table with the same columns and indexes.
 
 use anyhow::{Context as _, Result};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use futures_util::TryStreamExt as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{
-    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Executor as _, Row as _,
-    TypeInfo as _, ValueRef as _,
+    Arguments as _, AssertSqlSafe, Column as _, Connection as _, Database, Encode, Executor,
+    IntoArguments, MySql, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _,
 };
 
 /// How many rows a statement writes.
 const STATEMENT_ROWS: usize = 500;
 /// The name of the table that is written to; it is dropped again.
 const RAW: &str = "raw_rows";
+
+/// A client that has rows, and does nothing but write them.
+#[expect(async_fn_in_trait, reason = "nobody sends these to other threads")]
+pub trait BareClient {
+    /// Makes a new table for the rows.
+    ///
+    /// # Errors
+    /// If the database fails.
+    async fn prepare(&mut self) -> Result<()>;
+
+    /// Writes them into it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    async fn write(&mut self) -> Result<()>;
+
+    /// Drops it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    async fn forget(self) -> Result<()>;
+}
 
 /// The rows of a table of PostgreSQL, as `COPY` writes them.
 #[derive(Debug)]
@@ -33,33 +54,24 @@ impl PostgresRows {
     /// # Errors
     /// If the server fails.
     pub async fn read(url: &str, table: &str) -> Result<Self> {
-        let options: PgConnectOptions = url.parse()?;
-        let mut connection = options
-            .disable_statement_logging()
-            .connect()
-            .await
-            .context("connecting")?;
+        let mut connection = connect(url.parse::<PgConnectOptions>()?).await?;
         let mut data = Vec::new();
-        {
-            use futures_util::TryStreamExt as _;
-            let out = format!("COPY {table} TO STDOUT (FORMAT binary)");
-            let mut rows = connection.copy_out_raw(&out).await?;
-            while let Some(part) = rows.try_next().await? {
-                data.extend_from_slice(&part);
-            }
+        let out = format!("COPY {table} TO STDOUT (FORMAT binary)");
+        let mut rows = connection.copy_out_raw(&out).await?;
+        while let Some(part) = rows.try_next().await? {
+            data.extend_from_slice(&part);
         }
+        drop(rows);
         Ok(Self {
             connection,
             table: table.into(),
             data,
         })
     }
+}
 
-    /// Makes a new table with the same columns and indexes.
-    ///
-    /// # Errors
-    /// If the server fails.
-    pub async fn prepare(&mut self) -> Result<()> {
+impl BareClient for PostgresRows {
+    async fn prepare(&mut self) -> Result<()> {
         let table = format!("CREATE TABLE {RAW} (LIKE {} INCLUDING ALL)", self.table);
         for text in [format!("DROP TABLE IF EXISTS {RAW}"), table] {
             self.connection.execute(AssertSqlSafe(text)).await?;
@@ -67,15 +79,9 @@ impl PostgresRows {
         Ok(())
     }
 
-    /// Copies them into it.
-    ///
-    /// # Errors
-    /// If the server fails.
-    pub async fn write(&mut self) -> Result<()> {
-        let mut copying = self
-            .connection
-            .copy_in_raw(&format!("COPY {RAW} FROM STDIN (FORMAT binary)"))
-            .await?;
+    async fn write(&mut self) -> Result<()> {
+        let copy = format!("COPY {RAW} FROM STDIN (FORMAT binary)");
+        let mut copying = self.connection.copy_in_raw(&copy).await?;
         for part in self.data.chunks(256 << 10) {
             copying.send(part).await?;
         }
@@ -83,14 +89,9 @@ impl PostgresRows {
         Ok(())
     }
 
-    /// Drops it.
-    ///
-    /// # Errors
-    /// If the server fails.
-    pub async fn forget(mut self) -> Result<()> {
-        self.connection
-            .execute(AssertSqlSafe(format!("DROP TABLE {RAW}")))
-            .await?;
+    async fn forget(mut self) -> Result<()> {
+        let drop = AssertSqlSafe(format!("DROP TABLE {RAW}"));
+        self.connection.execute(drop).await?;
         Ok(self.connection.close().await?)
     }
 }
@@ -100,12 +101,7 @@ impl PostgresRows {
 /// # Errors
 /// If the server fails.
 pub async fn postgres_execute(url: &str, text: &str) -> Result<()> {
-    let options: PgConnectOptions = url.parse()?;
-    let mut connection = options
-        .disable_statement_logging()
-        .connect()
-        .await
-        .context("connecting")?;
+    let mut connection = connect(url.parse::<PgConnectOptions>()?).await?;
     connection.execute(AssertSqlSafe(text.to_owned())).await?;
     Ok(connection.close().await?)
 }
@@ -115,14 +111,18 @@ pub async fn postgres_execute(url: &str, text: &str) -> Result<()> {
 /// # Errors
 /// If the server fails.
 pub async fn mysql_execute(url: &str, text: &str) -> Result<()> {
-    let options: MySqlConnectOptions = url.parse()?;
-    let mut connection = options
-        .disable_statement_logging()
-        .connect()
-        .await
-        .context("connecting")?;
+    let mut connection = connect(url.parse::<MySqlConnectOptions>()?).await?;
     connection.execute(AssertSqlSafe(text.to_owned())).await?;
     Ok(connection.close().await?)
+}
+
+async fn connect<O>(options: O) -> Result<O::Connection>
+where
+    O: sqlx::ConnectOptions,
+    O::Connection: Sized,
+{
+    let connecting = options.disable_statement_logging();
+    connecting.connect().await.context("connecting")
 }
 
 /// A value as it was read.
@@ -135,87 +135,44 @@ enum Cell {
     Bytes(Vec<u8>),
 }
 
-/// The rows of a table of MySQL.
-#[derive(Debug)]
-pub struct MySqlRows {
-    connection: MySqlConnection,
-    table: String,
+/// The rows of a table, to be written by statements of many rows.
+pub struct TableRows<DB: Database> {
+    connection: DB::Connection,
+    /// What makes the new table.
+    make: Vec<String>,
     rows: Vec<Vec<Cell>>,
 }
 
-impl MySqlRows {
+impl<DB: Database> std::fmt::Debug for TableRows<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (make, rows) = (&self.make, self.rows.len());
+        f.debug_struct("TableRows")
+            .field("make", make)
+            .field("rows", &rows)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TableRows<MySql> {
     /// Reads all rows of a table, in the order of a column.
     ///
     /// # Errors
     /// If the server fails.
     pub async fn read(url: &str, table: &str, order: &str) -> Result<Self> {
-        let options: MySqlConnectOptions = url.parse()?;
-        let mut connection = options
-            .disable_statement_logging()
-            .connect()
-            .await
-            .context("connecting")?;
+        let mut connection = connect(url.parse::<MySqlConnectOptions>()?).await?;
         let select = format!("SELECT * FROM {table} ORDER BY {order}");
         let rows = sqlx::query(AssertSqlSafe(select))
-            .try_map(|row: MySqlRow| {
-                (0..row.len())
-                    .map(|column| mysql_cell(&row, column))
-                    .collect()
-            })
+            .try_map(|row: MySqlRow| (0..row.len()).map(|at| mysql_cell(&row, at)).collect())
             .fetch_all(&mut connection)
             .await?;
         Ok(Self {
             connection,
-            table: table.into(),
+            make: vec![
+                format!("DROP TABLE IF EXISTS {RAW}"),
+                format!("CREATE TABLE {RAW} LIKE {table}"),
+            ],
             rows,
         })
-    }
-
-    /// Makes a new table with the same columns and indexes.
-    ///
-    /// # Errors
-    /// If the server fails.
-    pub async fn prepare(&mut self) -> Result<()> {
-        for text in [
-            format!("DROP TABLE IF EXISTS {RAW}"),
-            format!("CREATE TABLE {RAW} LIKE {}", self.table),
-        ] {
-            self.connection.execute(AssertSqlSafe(text)).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes them into it.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn write(&mut self) -> Result<()> {
-        let mut transaction = self.connection.begin().await?;
-        for part in self.rows.chunks(STATEMENT_ROWS) {
-            let mut query = sqlx::query(AssertSqlSafe(insert(part)));
-            for cell in part.iter().flatten() {
-                query = match cell {
-                    Cell::Null => query.bind(None::<i64>),
-                    Cell::Int(value) => query.bind(value),
-                    Cell::Real(value) => query.bind(value),
-                    Cell::Text(text) => query.bind(text),
-                    Cell::Bytes(bytes) => query.bind(bytes),
-                };
-            }
-            query.execute(&mut *transaction).await?;
-        }
-        Ok(transaction.commit().await?)
-    }
-
-    /// Drops it.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn forget(mut self) -> Result<()> {
-        self.connection
-            .execute(AssertSqlSafe(format!("DROP TABLE {RAW}")))
-            .await?;
-        Ok(self.connection.close().await?)
     }
 }
 
@@ -234,40 +191,26 @@ fn mysql_cell(row: &MySqlRow, column: usize) -> Result<Cell, sqlx::Error> {
     })
 }
 
-/// The rows of a table of SQLite.
-#[derive(Debug)]
-pub struct SqliteRows {
-    connection: SqliteConnection,
-    table: String,
-    /// What made the table and its indexes, with the name of the other one.
-    made: Vec<String>,
-    rows: Vec<Vec<Cell>>,
-}
-
-impl SqliteRows {
+impl TableRows<Sqlite> {
     /// Reads all rows of a table of a file, in the order of a column.
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub async fn read(path: &std::path::Path, table: &str, order: &str) -> Result<Self> {
+    pub async fn open(path: &std::path::Path, table: &str, order: &str) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "16384");
-        let mut connection = options
-            .disable_statement_logging()
-            .connect()
-            .await
-            .context("opening")?;
+        let mut connection = connect(options).await?;
         let made: Vec<String> = sqlx::query_scalar(
             "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL",
         )
         .bind(table)
         .fetch_all(&mut connection)
         .await?;
-        let made = made
+        let make = made
             .iter()
             .map(|text| {
                 text.replace(&format!("TABLE {table} "), &format!("TABLE {RAW} "))
@@ -277,68 +220,14 @@ impl SqliteRows {
             .collect();
         let select = format!("SELECT * FROM {table} ORDER BY {order}");
         let rows = sqlx::query(AssertSqlSafe(select))
-            .try_map(|row: SqliteRow| {
-                (0..row.len())
-                    .map(|column| sqlite_cell(&row, column))
-                    .collect()
-            })
+            .try_map(|row: SqliteRow| (0..row.len()).map(|at| sqlite_cell(&row, at)).collect())
             .fetch_all(&mut connection)
             .await?;
         Ok(Self {
             connection,
-            table: table.into(),
-            made,
+            make,
             rows,
         })
-    }
-
-    /// Makes a new table with the same columns and indexes.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub async fn prepare(&mut self) -> Result<()> {
-        debug_assert!(
-            self.made
-                .iter()
-                .all(|text| !text.contains(&format!(" {} ", self.table)))
-        );
-        for text in &self.made {
-            self.connection.execute(AssertSqlSafe(text.clone())).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes them into it.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn write(&mut self) -> Result<()> {
-        let mut transaction = self.connection.begin().await?;
-        for part in self.rows.chunks(STATEMENT_ROWS) {
-            let mut query = sqlx::query(AssertSqlSafe(insert(part)));
-            for cell in part.iter().flatten() {
-                query = match cell {
-                    Cell::Null => query.bind(None::<i64>),
-                    Cell::Int(value) => query.bind(value),
-                    Cell::Real(value) => query.bind(value),
-                    Cell::Text(text) => query.bind(text),
-                    Cell::Bytes(bytes) => query.bind(bytes),
-                };
-            }
-            query.execute(&mut *transaction).await?;
-        }
-        Ok(transaction.commit().await?)
-    }
-
-    /// Drops it.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn forget(mut self) -> Result<()> {
-        self.connection
-            .execute(AssertSqlSafe(format!("DROP TABLE {RAW}")))
-            .await?;
-        Ok(self.connection.close().await?)
     }
 }
 
@@ -354,6 +243,51 @@ fn sqlite_cell(row: &SqliteRow, column: usize) -> Result<Cell, sqlx::Error> {
         "BLOB" => Cell::Bytes(row.try_get(column)?),
         _ => Cell::Text(row.try_get(column)?),
     })
+}
+
+impl<DB> BareClient for TableRows<DB>
+where
+    DB: Database,
+    DB::Arguments: IntoArguments<DB>,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    for<'q> Option<i64>: Encode<'q, DB> + Type<DB>,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+    for<'q> f64: Encode<'q, DB> + Type<DB>,
+    for<'q> &'q str: Encode<'q, DB> + Type<DB>,
+    for<'q> &'q [u8]: Encode<'q, DB> + Type<DB>,
+{
+    async fn prepare(&mut self) -> Result<()> {
+        for text in &self.make {
+            self.connection.execute(AssertSqlSafe(text.clone())).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let mut transaction = self.connection.begin().await?;
+        for part in self.rows.chunks(STATEMENT_ROWS) {
+            let mut arguments = DB::Arguments::default();
+            for cell in part.iter().flatten() {
+                match cell {
+                    Cell::Null => arguments.add(None::<i64>),
+                    Cell::Int(value) => arguments.add(*value),
+                    Cell::Real(value) => arguments.add(*value),
+                    Cell::Text(text) => arguments.add(text.as_str()),
+                    Cell::Bytes(bytes) => arguments.add(bytes.as_slice()),
+                }
+                .map_err(sqlx::Error::Encode)?;
+            }
+            let query = sqlx::query_with(AssertSqlSafe(insert(part)), arguments);
+            query.execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn forget(mut self) -> Result<()> {
+        let drop = AssertSqlSafe(format!("DROP TABLE {RAW}"));
+        self.connection.execute(drop).await?;
+        Ok(self.connection.close().await?)
+    }
 }
 
 /// A statement that writes rows.

@@ -11,7 +11,7 @@ mod redis;
 mod scan;
 mod sink;
 
-pub use databases::{MySqlRows, PostgresRows, SqliteRows, mysql_execute, postgres_execute};
+pub use databases::{BareClient, PostgresRows, TableRows, mysql_execute, postgres_execute};
 pub use disk::{Events, write_and_sync};
 pub use parquet::{read_parquet, write_parquet};
 pub use parse::parse;

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use anyhow::{Context as _, Result, ensure};
-use modelog_limits::{MySqlRows, PostgresRows, SqliteRows};
+use modelog_limits::{BareClient, PostgresRows, TableRows};
 use modelog_sql::{SqlConfig, SqlStore};
 use reqwest::Url;
 
@@ -40,15 +40,9 @@ pub(super) fn sqlite(
         figures.ours.push(scene.follow(&config(number))?);
         progress("the same rows into SQLite by a bare client");
         let path = directory.path().join(format!("{number}.db"));
-        figures.limit.push(scene.runtime.block_on(async {
-            let mut rows = SqliteRows::read(&path, TABLE, ORDER).await?;
-            rows.prepare().await?;
-            let watch = Stopwatch::start();
-            rows.write().await?;
-            let rate = watch.rate(scene.history.events);
-            rows.forget().await?;
-            anyhow::Ok(rate)
-        })?);
+        figures
+            .limit
+            .push(scene.raw(TableRows::open(&path, TABLE, ORDER))?);
         std::fs::remove_file(path)?;
     }
     Ok(figures.rows("SQLite", "multi-row INSERT of the same rows", 0.7, &scene))
@@ -75,15 +69,9 @@ pub(super) fn postgres(
         progress("the log into PostgreSQL");
         figures.ours.push(scene.follow(&config)?);
         progress("the same rows into PostgreSQL by a bare client");
-        figures.limit.push(scene.runtime.block_on(async {
-            let mut rows = PostgresRows::read(url, &format!("{PLACE}.{TABLE}")).await?;
-            rows.prepare().await?;
-            let watch = Stopwatch::start();
-            rows.write().await?;
-            let rate = watch.rate(scene.history.events);
-            rows.forget().await?;
-            anyhow::Ok(rate)
-        })?);
+        figures
+            .limit
+            .push(scene.raw(PostgresRows::read(url, &format!("{PLACE}.{TABLE}")))?);
     }
     scene
         .runtime
@@ -116,15 +104,9 @@ pub(super) fn mysql(
         progress("the log into MySQL");
         figures.ours.push(scene.follow(&config)?);
         progress("the same rows into MySQL by a bare client");
-        figures.limit.push(scene.runtime.block_on(async {
-            let mut rows = MySqlRows::read(&config.url, TABLE, ORDER).await?;
-            rows.prepare().await?;
-            let watch = Stopwatch::start();
-            rows.write().await?;
-            let rate = watch.rate(scene.history.events);
-            rows.forget().await?;
-            anyhow::Ok(rate)
-        })?);
+        figures
+            .limit
+            .push(scene.raw(TableRows::read(&config.url, TABLE, ORDER))?);
     }
     run(format!("DROP DATABASE {PLACE}"))?;
     Ok(figures.rows("MySQL", "multi-row INSERT of the same rows", 0.7, &scene))
@@ -150,6 +132,19 @@ impl<'a> Scene<'a> {
             runtime: runtime()?,
             start: MemoryAtStart::now()?,
             peak: RefCell::default(),
+        })
+    }
+
+    /// Lets a bare client write the rows it reads; answers how many events a second the writing took.
+    fn raw<C: BareClient>(&self, client: impl Future<Output = Result<C>>) -> Result<f64> {
+        self.runtime.block_on(async {
+            let mut client = client.await?;
+            client.prepare().await?;
+            let watch = Stopwatch::start();
+            client.write().await?;
+            let rate = watch.rate(self.history.events);
+            client.forget().await?;
+            Ok(rate)
         })
     }
 

@@ -6,7 +6,6 @@
 //! D2. There is one writing connection, the projection's; readers cannot write. On a server others might, so every
 //!     transaction holds the row of `schema_version` and compares the checkpoint with the one it left.
 //! D3. Tables are made, and made anew, under a lock, by one program at a time.
-//!
 //! D4. Tables that are built again are built aside: in a file, schema or database named like the main one, with `.rebuild`
 //!     or `_rebuild` behind. They take the main place when they have come as far as what is there; wherever that is
 //!     interrupted, the next opening goes on. Nobody reads from the place aside.
@@ -251,7 +250,7 @@ impl Kind {
         match (self, main) {
             (Self::File(file), _) => file.remove(),
             (Self::Postgres(server), _) => server.remove().await,
-            (Self::MySql(server), Self::MySql(main)) => server.drop_database(main).await,
+            (Self::MySql(server), Self::MySql(main)) => server.remove(main).await,
             _ => Ok(()),
         }
     }
@@ -313,6 +312,19 @@ async fn check_tables(
             place: place.clone(),
         })
     }
+}
+
+/// Makes the tables on a server; their version is the last that is written.
+async fn create(
+    transaction: &mut Transaction<'_>,
+    tables: &str,
+    place: &Place,
+) -> Result<(), DatabaseError> {
+    let sql = DatabaseError::sql(place);
+    transaction.raw(tables).await.map_err(&sql)?;
+    let version = Statement::new(&["INSERT INTO schema_version (version) VALUES (?)"]);
+    let version = transaction.run(version.int(schema::VERSION)).await;
+    version.map(drop).map_err(&sql)
 }
 
 /// Waits for a connection, but not for ever.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool};
 
-use super::{Found, STATEMENTS_KEPT, Writer, check_tables, connected, first_int, first_text};
+use super::{
+    Found, STATEMENTS_KEPT, Writer, check_tables, connected, create, first_int, first_text,
+};
 use crate::bulk::Habits;
 use crate::config::SqlConfig;
 use crate::connection::{Session, Statement, Transaction};
@@ -111,8 +113,7 @@ impl Server {
 
     pub(super) async fn recreate(&self) -> Result<(), DatabaseError> {
         let mut session = Session::MySql(self.connect().await?);
-        self.make(&mut session, true).await?;
-        self.disconnect(session).await
+        self.make(&mut session, true).await.map(drop)
     }
 
     /// Whether our tables are there, made to the end; asked through the main database, since this one may not be there.
@@ -126,61 +127,107 @@ impl Server {
         let comment = transaction.one(comment, first_text).await.map_err(&sql)?;
         let mut found = comment.is_some_and(|comment| comment == MARK);
         if found {
-            let rows = format!("SELECT count(*) FROM `{}`.schema_version", self.database());
+            let rows = format!("SELECT count(*) FROM {}.schema_version", self.quoted());
             let rows = transaction.one(Statement::new(&[&rows]), first_int);
             found = rows.await.map_err(&sql)? != Some(0);
         }
         transaction.rollback().await.map_err(&sql)?;
-        self.disconnect(session).await?;
         Ok(found)
     }
 
-    /// Creates this database, through the main one.
+    /// Creates this database, through the main one, or clears it of what an exchange left in it.
     pub(super) async fn create_database(&self, main: &Self) -> Result<(), DatabaseError> {
-        let create = format!("CREATE DATABASE IF NOT EXISTS `{}`", self.database());
-        main.execute(&[create]).await
+        let create = format!("CREATE DATABASE IF NOT EXISTS {}", self.quoted());
+        main.execute(&create).await?;
+        self.drop_tables("old_").await
     }
 
-    /// Drops this database, through the main one.
-    pub(super) async fn drop_database(&self, main: &Self) -> Result<(), DatabaseError> {
-        let drop = format!("DROP DATABASE `{}`", self.database());
-        main.execute(&[drop]).await
+    /// Drops our tables in this database, and the database if there is nothing else in it.
+    pub(super) async fn remove(&self, main: &Self) -> Result<(), DatabaseError> {
+        self.drop_tables("").await?;
+        self.drop_tables("old_").await?;
+        let mut session = Session::MySql(self.connect().await?);
+        let sql = DatabaseError::sql(&self.place);
+        let mut transaction = session.begin().await.map_err(&sql)?;
+        let names = self.names(&mut transaction).await?;
+        transaction.rollback().await.map_err(&sql)?;
+        drop(session);
+        if !names.is_empty() {
+            return Ok(());
+        }
+        main.execute(&format!("DROP DATABASE {}", self.quoted()))
+            .await
     }
 
-    /// Takes the tables of another database, in the place of those that are here, and drops that database. All tables
-    /// change places at once.
+    /// Takes the tables of another database, in the place of those that are here. All of them change places at once.
     pub(super) async fn replace_by(&self, aside: &Self) -> Result<(), DatabaseError> {
-        let tables: Vec<_> = schema::named(MYSQL, "CREATE TABLE ").collect();
-        let moves = tables.iter().flat_map(|table| {
-            let (main, aside) = (self.database(), aside.database());
-            [
-                format!("`{main}`.{table} TO `{aside}`.old_{table}"),
-                format!("`{aside}`.{table} TO `{main}`.{table}"),
-            ]
-        });
-        let moves: Vec<_> = moves.collect();
-        let rename = format!("RENAME TABLE {}", moves.join(", "));
-        self.execute(&[rename]).await?;
-        aside.drop_database(self).await
+        let (main, other) = (self.quoted(), aside.quoted());
+        let moves: Vec<_> = schema::named(MYSQL, "CREATE TABLE ")
+            .flat_map(|table| {
+                [
+                    format!("{main}.{table} TO {other}.old_{table}"),
+                    format!("{other}.{table} TO {main}.{table}"),
+                ]
+            })
+            .collect();
+        // What an exchange that was interrupted left there is in the way.
+        aside.drop_tables("old_").await?;
+        self.execute(&format!("RENAME TABLE {}", moves.join(", ")))
+            .await?;
+        aside.remove(self).await
+    }
+
+    /// Drops tables of ours in this database, named with a prefix, and the views, if `schema_version` among them says that
+    /// they are ours. It goes last.
+    async fn drop_tables(&self, prefix: &str) -> Result<(), DatabaseError> {
+        let sql = DatabaseError::sql(&self.place);
+        let mut session = Session::MySql(self.connect().await?);
+        let mut transaction = session.begin().await.map_err(&sql)?;
+        if self.comment(&mut transaction, prefix).await?.as_deref() != Some(MARK) {
+            return Ok(());
+        }
+        let views: Vec<_> = schema::named(MYSQL, "CREATE VIEW ").collect();
+        let tables: Vec<_> = schema::named(MYSQL, "CREATE TABLE ")
+            .filter(|table| *table != "schema_version")
+            .map(|table| format!("{prefix}{table}"))
+            .collect();
+        for drop in [
+            format!("DROP VIEW IF EXISTS {}", views.join(", ")),
+            format!("DROP TABLE IF EXISTS {}", tables.join(", ")),
+            format!("DROP TABLE {prefix}schema_version"),
+        ] {
+            transaction.raw(drop).await.map_err(&sql)?;
+        }
+        transaction.commit().await.map_err(&sql)
+    }
+
+    /// What is said about the table `schema_version` of this database, with a prefix, if it is there.
+    async fn comment(
+        &self,
+        transaction: &mut Transaction<'_>,
+        prefix: &str,
+    ) -> Result<Option<String>, DatabaseError> {
+        let comment = "SELECT table_comment FROM information_schema.tables \
+             WHERE table_schema = database() AND table_name = ?";
+        let comment = Statement::new(&[comment]).text(format!("{prefix}schema_version"));
+        let comment = transaction.one(comment, first_text).await;
+        comment.map_err(DatabaseError::sql(&self.place))
+    }
+
+    /// The name of this database, for the text of a statement.
+    fn quoted(&self) -> String {
+        format!("`{}`", self.database().replace('`', "``"))
     }
 
     fn database(&self) -> &str {
         self.options.get_database().unwrap_or_default()
     }
 
-    async fn execute(&self, statements: &[String]) -> Result<(), DatabaseError> {
+    async fn execute(&self, statement: &str) -> Result<(), DatabaseError> {
         let mut connection = self.connect().await?;
-        for statement in statements {
-            let text = sqlx::raw_sql(AssertSqlSafe(statement.clone()));
-            let done = connection.execute(text).await;
-            done.map_err(DatabaseError::sql(&self.place))?;
-        }
-        self.disconnect(Session::MySql(connection)).await
-    }
-
-    async fn disconnect(&self, session: Session) -> Result<(), DatabaseError> {
-        let closed = session.close().await;
-        closed.map_err(DatabaseError::sql(&self.place))
+        let text = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        let done = connection.execute(text).await;
+        done.map(drop).map_err(DatabaseError::sql(&self.place))
     }
 
     /// Sees to it that the tables are there, or makes them `anew`; answers how many bytes a statement may have.
@@ -200,6 +247,7 @@ impl Server {
             });
         }
         let names = self.names(&mut transaction).await?;
+        let tables = MYSQL.replace("{collation}", &collation);
         match self.look(&mut transaction, &names).await? {
             Found::Other => {
                 return Err(DatabaseError::Foreign {
@@ -207,13 +255,17 @@ impl Server {
                     needed: "a database of its own: create one, and name it in `sql.url`",
                 });
             }
-            Found::Nothing => self.create(&mut transaction, &collation).await?,
+            Found::Nothing => create(&mut transaction, &tables, &self.place).await?,
             Found::Ours if !anew => {
                 check_tables(&mut transaction, &names, MYSQL, &self.place).await?;
             }
             Found::Ours | Found::Unfinished => {
-                self.drop_all(&mut transaction).await?;
-                self.create(&mut transaction, &collation).await?;
+                // From here on they are not whole, whatever happens.
+                for statement in ["DELETE FROM schema_version", "COMMIT"] {
+                    transaction.raw(statement).await.map_err(&sql)?;
+                }
+                self.drop_tables("").await?;
+                create(&mut transaction, &tables, &self.place).await?;
             }
         }
         let unlock = Statement::new(&["SELECT RELEASE_LOCK(?)"]).text(self.lock_name());
@@ -268,14 +320,7 @@ impl Server {
         if names.is_empty() {
             return Ok(Found::Nothing);
         }
-        let comment = "SELECT table_comment FROM information_schema.tables \
-             WHERE table_schema = database() AND table_name = 'schema_version'";
-        let comment = transaction.one(Statement::new(&[comment]), first_text);
-        if comment
-            .await
-            .map_err(&sql)?
-            .is_none_or(|comment| comment != MARK)
-        {
+        if self.comment(transaction, "").await?.as_deref() != Some(MARK) {
             return Ok(Found::Other);
         }
         let rows = Statement::new(&["SELECT count(*) FROM schema_version"]);
@@ -285,37 +330,5 @@ impl Server {
         } else {
             Found::Ours
         })
-    }
-
-    async fn create(
-        &self,
-        transaction: &mut Transaction<'_>,
-        collation: &str,
-    ) -> Result<(), DatabaseError> {
-        let sql = DatabaseError::sql(&self.place);
-        let tables = MYSQL.replace("{collation}", collation);
-        transaction.raw(tables).await.map_err(&sql)?;
-        let version = Statement::new(&["INSERT INTO schema_version (version) VALUES (?)"]);
-        let version = transaction.run(version.int(schema::VERSION)).await;
-        version.map(drop).map_err(&sql)
-    }
-
-    /// Drops what is ours; what says so goes last.
-    async fn drop_all(&self, transaction: &mut Transaction<'_>) -> Result<(), DatabaseError> {
-        let views: Vec<_> = schema::named(MYSQL, "CREATE VIEW ").collect();
-        let tables: Vec<_> = schema::named(MYSQL, "CREATE TABLE ")
-            .filter(|table| *table != "schema_version")
-            .collect();
-        for drop in [
-            "DELETE FROM schema_version".to_owned(),
-            "COMMIT".to_owned(),
-            format!("DROP VIEW IF EXISTS {}", views.join(", ")),
-            format!("DROP TABLE IF EXISTS {}", tables.join(", ")),
-            "DROP TABLE schema_version".to_owned(),
-        ] {
-            let dropped = transaction.raw(drop).await;
-            dropped.map_err(DatabaseError::sql(&self.place))?;
-        }
-        Ok(())
     }
 }

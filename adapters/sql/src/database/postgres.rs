@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool};
 
-use super::{Found, STATEMENTS_KEPT, Writer, check_tables, connected, first_int, first_text};
+use super::{
+    Found, STATEMENTS_KEPT, Writer, check_tables, connected, create, first_int, first_text,
+};
 use crate::bulk::Habits;
 use crate::config::SqlConfig;
 use crate::connection::{Session, Statement, Transaction};
@@ -122,8 +124,7 @@ impl Server {
             Found::Ours => self.drop_all(&mut transaction).await?,
         }
         self.create(&mut transaction).await?;
-        self.commit(transaction).await?;
-        self.disconnect(session).await
+        self.commit(transaction).await
     }
 
     /// Whether our tables are there.
@@ -133,7 +134,6 @@ impl Server {
         let names = self.names(&mut transaction).await?;
         let found = self.look(&mut transaction, &names).await?;
         self.commit(transaction).await?;
-        self.disconnect(session).await?;
         Ok(found == Found::Ours)
     }
 
@@ -143,8 +143,7 @@ impl Server {
         let mut transaction = self.lock(&mut session).await?;
         self.drop_all(&mut transaction).await?;
         self.drop_schema(&mut transaction).await?;
-        self.commit(transaction).await?;
-        self.disconnect(session).await
+        self.commit(transaction).await
     }
 
     /// Takes the tables of another schema, in the place of those that are here, and drops that schema.
@@ -163,8 +162,7 @@ impl Server {
             }
         }
         aside.drop_schema(&mut transaction).await?;
-        self.commit(transaction).await?;
-        self.disconnect(session).await
+        self.commit(transaction).await
     }
 
     async fn drop_schema(&self, transaction: &mut Transaction<'_>) -> Result<(), DatabaseError> {
@@ -172,11 +170,6 @@ impl Server {
             .raw(format!("DROP SCHEMA \"{}\"", self.schema))
             .await;
         dropped.map_err(DatabaseError::sql(&self.place))
-    }
-
-    async fn disconnect(&self, session: Session) -> Result<(), DatabaseError> {
-        let closed = session.close().await;
-        closed.map_err(DatabaseError::sql(&self.place))
     }
 
     fn foreign(&self) -> DatabaseError {
@@ -253,10 +246,7 @@ impl Server {
             let create = format!("CREATE SCHEMA \"{}\"", self.schema);
             transaction.raw(create).await.map_err(&sql)?;
         }
-        transaction.raw(POSTGRES).await.map_err(&sql)?;
-        let version = Statement::new(&["INSERT INTO schema_version (version) VALUES (?)"]);
-        let version = transaction.run(version.int(schema::VERSION)).await;
-        version.map(drop).map_err(&sql)
+        create(transaction, POSTGRES, &self.place).await
     }
 
     /// Drops what is ours, and fails if something of others needs it.

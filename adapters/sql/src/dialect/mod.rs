@@ -58,14 +58,14 @@ pub(crate) fn cause(error: &sqlx::Error) -> Cause {
     sqlite::cause(&code)
 }
 
-/// Whether an error says that a server does not grant what was asked for.
+/// Whether an error says that a server does not grant what was asked for, or takes no name so long.
 pub(crate) fn is_forbidden(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
         return false;
     };
     match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        // Access to a database, a table's command, a right.
-        Some(error) => matches!(error.number(), 1044 | 1142 | 1227),
+        // Access to a database, a long name, a table's command, a right.
+        Some(error) => matches!(error.number(), 1044 | 1059 | 1142 | 1227),
         None => error.code().is_some_and(|code| code == "42501"),
     }
 }
