@@ -1,20 +1,46 @@
-//! Predictions that a window no longer holds.
+//! What a window no longer holds, known by hashes: the newest of it.
 
 use std::collections::{HashMap, VecDeque};
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::names::EntityId;
 
 /// How many are known.
-const LEFT_IDS_MAX: usize = 1 << 17;
+const LEFT_MAX: usize = 1 << 17;
 
-/// Predictions that have left, the newest of them: hashes of models and ids, and the version each was of.
-#[derive(Debug, Default)]
-pub struct LeftIds {
+/// Values by the hashes of what has left; the oldest are forgotten.
+#[derive(Debug)]
+struct Newest<V> {
     order: VecDeque<u64>,
-    versions: HashMap<u64, EntityId>,
+    values: HashMap<u64, V>,
 }
+
+impl<V> Default for Newest<V> {
+    fn default() -> Self {
+        Self {
+            order: VecDeque::new(),
+            values: HashMap::new(),
+        }
+    }
+}
+
+impl<V> Newest<V> {
+    fn add(&mut self, hash: u64, value: V) {
+        if self.values.insert(hash, value).is_none() {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > LEFT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.values.remove(&oldest);
+        }
+    }
+}
+
+/// Predictions that have left: by their models and ids, the version each was of.
+#[derive(Debug, Default)]
+pub struct LeftIds(Newest<EntityId>);
 
 impl LeftIds {
     fn hash(model: EntityId, id: &str) -> u64 {
@@ -23,23 +49,29 @@ impl LeftIds {
 
     /// Notes that a prediction has left, or which version it is of now.
     pub fn add(&mut self, model: EntityId, id: &str, version: EntityId) {
-        let hash = Self::hash(model, id);
-        if self.versions.insert(hash, version).is_none() {
-            self.order.push_back(hash);
-        }
-        if self.order.len() > LEFT_IDS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.versions.remove(&oldest);
-        }
+        self.0.add(Self::hash(model, id), version);
     }
 
     /// The version a prediction was of that has left.
     #[must_use]
     pub fn version(&self, model: EntityId, id: &str) -> Option<EntityId> {
-        if self.versions.is_empty() {
+        if self.0.values.is_empty() {
             return None;
         }
-        self.versions.get(&Self::hash(model, id)).copied()
+        self.0.values.get(&Self::hash(model, id)).copied()
+    }
+}
+
+/// Ids of predictions for which feedback has waited, and waits no more.
+#[derive(Debug, Default)]
+pub(super) struct NotAwaited(Newest<()>);
+
+impl NotAwaited {
+    pub(super) fn add(&mut self, id: &str) {
+        self.0.add(xxh3_64(id.as_bytes()), ());
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        !self.0.values.is_empty() && self.0.values.contains_key(&xxh3_64(id.as_bytes()))
     }
 }

@@ -21,8 +21,9 @@
 //!
 //! # What a bound cannot tell
 //! A second event about a prediction that has left is told from a new prediction by a hash of its id, for a number of ids
-//! that have left ([`LeftIds`]); beyond them it counts as new. Feedback that comes before its
-//! prediction waits for it among a number of others (`predictions::WAITING_MAX`).
+//! that have left ([`LeftIds`]); beyond them it counts as new. Feedback that comes before its prediction waits for it
+//! among a number of others (`predictions::WAITING_MAX`); a prediction whose feedback waits no more has left as it comes,
+//! again for a number of ids.
 
 mod answers;
 mod entities;

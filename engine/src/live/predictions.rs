@@ -2,14 +2,15 @@
 //!
 //! A prediction has the place (time, offset) of the first event about it; what comes later merges into it, and may move
 //! it to another version. Predictions leave in the order of their offsets: of a version once it has more than its
-//! window, of all together once they take more memory than they may.
+//! window, of all together once they take more memory than they may. One that feedback has waited for in vain leaves as
+//! it comes: whoever has kept the feedback answers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::LeftIds;
+use super::left::{LeftIds, NotAwaited};
 use super::packed::{Known, Packed, columns};
 use crate::batch::{LoggedBatch, Table};
 use crate::event::schema::{self, column};
@@ -184,6 +185,7 @@ struct Waiting {
     bytes: usize,
     order: VecDeque<(Offset, Box<str>)>,
     by_id: HashMap<Box<str>, Vec<Given>>,
+    dropped: NotAwaited,
 }
 
 impl Waiting {
@@ -195,6 +197,7 @@ impl Waiting {
             && let Some((offset, id)) = self.order.pop_front()
         {
             self.remove(offset, &id);
+            self.dropped.add(&id);
         }
     }
 
@@ -289,6 +292,7 @@ impl Predictions {
             None if self.is_gone(model, id, version) => {}
             None => {
                 let feedback = self.waiting.latest(model, id).cloned().map(Box::new);
+                let lacks_feedback = self.waiting.dropped.contains(id);
                 let kept = Kept {
                     id: id.into(),
                     model,
@@ -298,7 +302,11 @@ impl Predictions {
                     fields,
                     feedback,
                 };
-                self.insert(offset, kept);
+                if lacks_feedback {
+                    self.has_left(offset, &kept);
+                } else {
+                    self.insert(offset, kept);
+                }
             }
         }
         self.make_room();
@@ -438,6 +446,11 @@ impl Predictions {
         if let Ok(entry) = self.by_id.find_entry(hash, |known| *known == offset) {
             entry.remove();
         }
+        self.has_left(offset, &kept);
+    }
+
+    /// Notes that a prediction is not kept, or no longer.
+    fn has_left(&mut self, offset: Offset, kept: &Kept) {
         self.left_ids.add(kept.model, &kept.id, kept.version);
         self.models_left.insert(kept.model);
         let place = (kept.time, offset);

@@ -81,6 +81,36 @@ fn feedback(id: &str) -> FeedbackLogged {
     }
 }
 
+/// Feedback waits within bounds of number and memory. A prediction that comes after its feedback was dropped is not shown
+/// without it.
+#[tokio::test]
+async fn a_prediction_whose_feedback_was_dropped_is_not_shown_without_it() {
+    for config in [
+        LiveConfig::default(),
+        LiveConfig {
+            bytes_max: 8 << 10,
+            ..LiveConfig::default()
+        },
+    ] {
+        let mut scene = Scene::new(config);
+        let ids: Vec<String> = (0..=predictions::WAITING_MAX)
+            .map(|id| id.to_string())
+            .collect();
+        scene.log(ids.iter().map(|id| feedback(id))).await;
+        scene.log(["0", "10000", "new"].map(prediction)).await;
+        let reads = scene.view.reads();
+        let model = Key::Name("m".into());
+        let found = reads.prediction(&model, "0").await;
+        assert!(not_kept(&found), "{found:?}");
+        let found = reads.prediction(&model, "10000").await.unwrap().unwrap();
+        assert_eq!(found.feedback.unwrap().correct, Some(true));
+        let found = reads.prediction(&model, "new").await.unwrap().unwrap();
+        assert_eq!(found.feedback, None);
+        assert_eq!(scene.ids(2).await.unwrap(), ["new", "10000"]);
+        assert!(not_kept(&scene.ids(3).await));
+    }
+}
+
 fn metric(run: &str, step: i64) -> MetricLogged {
     MetricLogged {
         name: "loss".into(),
