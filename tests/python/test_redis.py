@@ -109,7 +109,7 @@ def test_the_layout_is_what_the_page_says(store, settings, tmp_path):
     assert json.loads(found["feedback"])["true_class"] == "cat"
     assert db.ttl(f"aidb:prediction:{key}") == -1
     assert db.hget("aidb:stats", "predictions") == "1"
-    assert db.hget("aidb:stats:version:1", "accuracy") == "1"
+    assert db.hgetall("aidb:stats:version:1")["accuracy"] == "1"
     checkpoint = db.hgetall("aidb:checkpoint")
     assert checkpoint["offset"] == "9"
     # The same for who has only a shell.

@@ -47,15 +47,30 @@ pub enum RedisError {
          or move them away"
     )]
     Foreign { prefix: String, key: String },
+    /// There is no memory for a second store beside the first.
+    #[error(
+        "Redis has no memory to build the store again beside what it holds, so that is removed first; until it is filled, \
+         reads come from SQL"
+    )]
+    NoRoomAside,
     #[error("the key {key} holds what Modelog does not write: {what}; run `modelog rebuild redis`")]
     Content { key: String, what: String },
 }
 
 impl RedisError {
+    /// Whether the server has no memory for more.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "OOM")
+    }
+
     /// Whether it may get better by itself.
     fn passes(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Away { .. } | Self::File { .. } | Self::Moved => true,
+            Self::Unreachable { .. }
+            | Self::Away { .. }
+            | Self::File { .. }
+            | Self::Moved
+            | Self::NoRoomAside => true,
             // A key of ours that is of another type, and arguments it does not take, stay so.
             Self::Refused { code, .. } => code != "WRONGTYPE" && code != "ERR",
             Self::Setting { .. } | Self::Foreign { .. } | Self::Content { .. } => false,

@@ -208,7 +208,12 @@ pub(crate) fn entity(named: &Named, entity: &Entity, offset: Option<Offset>) -> 
     fields.put("deleted", u8::from(entity.deleted));
     fields.members("tags", &entity.tags);
     match &entity.body {
-        Body::Placeholder => {}
+        // What every one of its kind has; read back, it is no placeholder any more.
+        Body::Placeholder => match named.kind {
+            EntityKind::Model => model(&ModelBody::default(), &mut fields),
+            EntityKind::Run => run(&RunBody::default(), &mut fields),
+            _ => {}
+        },
         Body::Model(body) => model(body, &mut fields),
         Body::Version(body) => version(body, &mut fields),
         Body::Dataset(body) => dataset(body, &mut fields),

@@ -52,6 +52,14 @@ impl Health {
         ))
     }
 
+    /// Says of a store that keys of it may have been thrown away.
+    pub(crate) async fn mark(keys: &Keys, server: &mut Connection) -> Result<(), RedisError> {
+        let mut noted = command("HSET", &keys.checkpoint());
+        noted.arg(NOT_WHOLE).arg(1);
+        server.one(noted).await?;
+        Ok(())
+    }
+
     /// Looks at the server. `fresh` says that nothing is in the store yet. What was known before goes before what the
     /// checkpoint says, which may have been thrown away itself.
     pub(crate) async fn look(

@@ -9,16 +9,29 @@ use modelog_engine::names::EntityId;
 /// Whose series they are: a run's or a version's.
 pub(crate) type Owner = (EntityKind, EntityId);
 
-/// Makes keys below a prefix.
+/// Makes keys below a prefix: those that everybody reads, or those aside, where the store is built again.
+///
+/// Aside, a key is `aidb:rebuild:{aidb:model:1}`: as a hash tag, what stands in the braces puts both into one slot, wherever
+/// slots matter. No rest has a brace in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     prefix: Arc<str>,
+    aside: bool,
 }
 
 impl Keys {
     pub(crate) fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.into(),
+            aside: false,
+        }
+    }
+
+    /// The same store, aside.
+    pub(crate) fn aside(&self) -> Self {
+        Self {
+            prefix: Arc::clone(&self.prefix),
+            aside: true,
         }
     }
 
@@ -28,7 +41,42 @@ impl Keys {
 
     /// The key with this rest.
     pub(crate) fn key(&self, rest: impl fmt::Display) -> String {
-        format!("{}:{rest}", self.prefix)
+        let place = format!("{}:{rest}", self.prefix);
+        if self.aside {
+            self.of_place(&place)
+        } else {
+            place
+        }
+    }
+
+    /// What finds every key: those aside, or all there are.
+    pub(crate) fn pattern(&self) -> String {
+        let all = if self.aside { ":rebuild:*" } else { ":*" };
+        format!("{}{all}", self.prefix)
+    }
+
+    /// What the keys of streams begin with. They are the feed of the log, not of a store, and never aside.
+    pub(crate) fn streams(&self) -> String {
+        format!("{}:stream:", self.prefix)
+    }
+
+    pub(crate) fn stream(&self, feed: &str) -> String {
+        format!("{}:stream:{feed}", self.prefix)
+    }
+
+    pub(crate) fn channel(&self, feed: &str) -> String {
+        format!("{}:live:{feed}", self.prefix)
+    }
+
+    /// The key aside for a place.
+    pub(crate) fn of_place(&self, place: &str) -> String {
+        format!("{}:rebuild:{{{place}}}", self.prefix)
+    }
+
+    /// Where a key aside belongs; none if it is not aside.
+    pub(crate) fn place_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let rest = key.strip_prefix(&*self.prefix)?;
+        rest.strip_prefix(":rebuild:{")?.strip_suffix('}')
     }
 
     pub(crate) fn entity(&self, kind: EntityKind, id: EntityId) -> String {
@@ -177,6 +225,16 @@ mod tests {
         }
         assert_eq!(series("val:loss", Some("train")), "val%3Aloss:train");
         assert_eq!(series("loss", None), "loss:_");
+    }
+
+    #[test]
+    fn keys_aside_name_their_places() {
+        let keys = Keys::new("aidb");
+        let (place, aside) = (keys.key("model:1"), keys.aside().key("model:1"));
+        assert_eq!(aside, "aidb:rebuild:{aidb:model:1}");
+        assert_eq!(keys.place_of(&aside), Some(place.as_str()));
+        assert_eq!(keys.place_of(&place), None);
+        assert_eq!(keys.aside().stream("events"), "aidb:stream:events");
     }
 
     #[test]

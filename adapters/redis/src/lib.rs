@@ -23,7 +23,8 @@
 //! | `stats`, `stats:version:3` | hash | what the engine counted |
 //! | `left` | hash | of each version, the highest place of predictions that are no longer kept |
 //! | `feedback:p-1`, `idx:feedback` | hash, sorted set | feedback that waits for its prediction |
-//! | `checkpoint` | hash | log, epoch, offset, version of the fold; whether the server has thrown keys away |
+//! | `checkpoint` | hash | log, epoch, offset, version of the fold; whether the server has thrown keys away; how far a rebuild is |
+//! | `rebuild:{aidb:model:1}`, … | | the store while it is built again: each key, with its prefix, in braces |
 //!
 //! # Invariants
 //! K1. Every write says what is, not what to add: doing it again, or doing the last few batches again, changes nothing in the
@@ -33,8 +34,10 @@
 //! K3. A prediction of a version above the bound in `left` is there, whole and up to the checkpoint; nothing is claimed of
 //!     those below.
 //! K4. Nothing outside of the prefix is touched, and nothing inside of it that is not ours.
-//! K5. No command reaches across keys, and none relies on another to have happened at the same moment.
+//! K5. No command reaches across slots, and none relies on another to have happened at the same moment.
 
+mod aside;
+mod checkpoint;
 mod config;
 mod connection;
 mod error;
@@ -44,6 +47,7 @@ mod health;
 mod keys;
 mod projection;
 mod reads;
+mod scan;
 
 use std::sync::Arc;
 

@@ -8,6 +8,10 @@
 //! A server that was a replica may lack the last moments of what its master had acknowledged, and where there are several
 //! servers each its own. So the checkpoint says not only how far everything is, but how far it was some seconds before; every
 //! connection starts from there, and writes those seconds again.
+//!
+//! # Built again
+//! A store that is good is built again aside and then replaced (`aside`), one that is not is emptied first: what is wrong is
+//! not to be shown, and there may be no memory for both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,29 +19,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use modelog_engine::batch::LoggedBatch;
 use modelog_engine::projection::{Projection, ProjectionError, View};
-use modelog_engine::{Checkpoint, Clock as _, LogId, Offset, SystemClock};
+use modelog_engine::{Checkpoint, Clock as _, Offset, SystemClock};
 
-use crate::NAME;
+use crate::checkpoint::{self, Found, Stand, Step};
 use crate::config::RedisConfig;
-use crate::connection::{Commands, Connection, command, int, list, text};
+use crate::connection::Connection;
 use crate::error::RedisError;
 use crate::fold::feed::Tops;
-use crate::fold::predictions::{Memory, SHARED};
+use crate::fold::predictions::Memory;
 use crate::fold::{self, Batches, Writes};
-use crate::hash::Hash;
 use crate::health::Health;
 use crate::keys::Keys;
+use crate::{NAME, aside, scan};
 
 /// The version of the rules in `fold`: stores filled by others must be rebuilt.
-const FOLD_VERSION: u32 = 1;
-/// The fields of the checkpoint; without them nothing is done.
-const FIELDS: [&str; 5] = ["log", "epoch", "offset", "fold_version", "before"];
+const FOLD_VERSION: u32 = 2;
 /// How often the server is asked whether it keeps what it was given.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The field that says whose keys these are.
-pub(crate) const OURS: &str = "modelog";
-/// How many keys are looked at, or removed, at a time.
-const SCAN_KEYS: usize = 1000;
 
 /// The projection called `redis`.
 #[derive(Debug)]
@@ -47,6 +45,10 @@ pub struct RedisProjection {
     session: Option<Session>,
     /// The keys were found to be ours since the program started, whatever became of the checkpoint meanwhile.
     ours: bool,
+    /// What everybody reads is of this log, and may be shown while it is built again.
+    good: bool,
+    /// Somebody asked for a rebuild, and it goes on aside.
+    rebuilding: bool,
     health: Health,
 }
 
@@ -54,6 +56,10 @@ pub struct RedisProjection {
 #[derive(Debug)]
 struct Session {
     server: Connection,
+    /// Where it writes: what everybody reads, or aside.
+    keys: Keys,
+    /// What stands where everybody reads, while the store is built aside.
+    replaces: Option<Stand>,
     /// What the checkpoint in Redis says.
     at: Option<Stand>,
     /// Where the runtime goes on: a while before.
@@ -65,14 +71,6 @@ struct Session {
     /// When its health was looked at.
     looked: Duration,
     clock: SystemClock,
-}
-
-/// The checkpoint as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stand {
-    at: Checkpoint,
-    /// Where it was some seconds before.
-    before: Offset,
 }
 
 /// Where the checkpoint was at times that lie back.
@@ -110,6 +108,8 @@ impl RedisProjection {
             config,
             session: None,
             ours: false,
+            good: false,
+            rebuilding: false,
             health: Health::default(),
         }
     }
@@ -117,33 +117,48 @@ impl RedisProjection {
     async fn begin(&mut self) -> Result<Option<Checkpoint>, RedisError> {
         self.session = None;
         let mut server = Connection::open(&self.config).await?;
-        let at = read(&self.keys, &mut server).await?;
-        if at == Found::Nothing
+        let (mut found, step) = checkpoint::read(&self.keys, &mut server).await?;
+        if found == Found::Nothing
             && !self.ours
-            && let Some(key) = any_key(&self.keys, &mut server).await?
+            && let Some(key) = scan::any(&self.keys, &mut server).await?
         {
             return Err(RedisError::Foreign {
                 prefix: self.keys.prefix().into(),
                 key,
             });
         }
-        let at = match at {
-            Found::At(stand) => Some(stand),
-            Found::Nothing | Found::Cleared => None,
-        };
-        let start = at.map_or(Offset::ZERO, |stand| stand.before);
         // From here on the key is there, unless the server is emptied.
-        let mut ours = command("HSET", &self.keys.checkpoint());
-        ours.arg(OURS).arg(1);
-        server.one(ours).await?;
+        checkpoint::claim(&self.keys, &mut server).await?;
         self.ours = true;
-        let fresh = at.is_none();
-        self.health = self.health.look(&self.keys, fresh, &mut server).await?;
-        let memory = Memory::read(&self.keys, &mut server).await?;
+        let is_aside = match step {
+            Some(step) => aside::resume(step, &self.keys, &mut server).await?,
+            // The server is one that has not heard of it: an older copy.
+            None if self.rebuilding && found.stand().is_some() => {
+                aside::begin(&self.keys, &mut server).await?;
+                true
+            }
+            None => false,
+        };
+        let replaces = found.stand().filter(|_| is_aside);
+        let keys = if is_aside {
+            self.keys.aside()
+        } else {
+            self.keys.clone()
+        };
+        if is_aside || step.is_some() {
+            found = checkpoint::read(&keys, &mut server).await?.0;
+        }
+        (self.good, self.rebuilding) = (self.good && is_aside, is_aside);
+        let at = found.stand();
+        let start = at.map_or(Offset::ZERO, |stand| stand.before);
+        self.health = self.health.look(&keys, at.is_none(), &mut server).await?;
+        let memory = Memory::read(&keys, &mut server).await?;
         let clock = SystemClock::new();
         self.session = Some(Session {
             memory,
             server,
+            keys,
+            replaces,
             at,
             done: start,
             rewinds: Rewinds::new(self.config.rewind, start, clock.monotonic()),
@@ -162,17 +177,16 @@ impl RedisProjection {
         to: Checkpoint,
     ) -> Result<(), RedisError> {
         let session = self.session.as_mut().ok_or(RedisError::Moved)?;
-        let server = &mut session.server;
-        let expected = session.at.map_or(Found::Nothing, Found::At);
-        let found = read(&self.keys, server).await?;
-        if found != expected && !(session.at.is_none() && found == Found::Cleared) {
+        let (server, keys) = (&mut session.server, &session.keys);
+        let (found, _) = checkpoint::read(keys, server).await?;
+        if found.stand() != session.at || found == Found::Nothing && session.replaces.is_some() {
             return Err(RedisError::Moved);
         }
         let batches = Batches {
             all: batches,
             done: session.done,
             names: view.names,
-            keys: &self.keys,
+            keys,
             config: &self.config,
         };
         let mut writes = Writes::default();
@@ -190,24 +204,63 @@ impl RedisProjection {
             at: to,
             before: session.rewinds.pass(to.offset, session.clock.monotonic()),
         };
-        let new = write(stand, &self.keys, server).await?;
-        if new
-            != if session.at.is_some() {
-                0
-            } else {
-                FIELDS.len()
-            }
-        {
-            forget(&self.keys, server).await?;
+        let new = checkpoint::write(stand, keys, server).await?;
+        let expected = match session.at {
+            Some(_) => 0,
+            None => checkpoint::FIELDS.len(),
+        };
+        if new != expected {
+            checkpoint::forget(keys, server).await?;
             return Err(RedisError::Moved);
-        }
-        if session.clock.monotonic() - session.looked >= LOOK_EVERY {
-            session.looked = session.clock.monotonic();
-            self.health = self.health.look(&self.keys, false, server).await?;
         }
         session.at = Some(stand);
         session.done = to.offset;
         session.published = published;
+        if session.replaces.is_none() {
+            self.good = true;
+        }
+        if session.clock.monotonic() - session.looked >= LOOK_EVERY {
+            self.look().await?;
+        }
+        self.replace_if_as_far().await
+    }
+
+    /// Looks at the server.
+    async fn look(&mut self) -> Result<(), RedisError> {
+        let Some(session) = self.session.as_mut() else {
+            return Err(RedisError::Moved);
+        };
+        session.looked = session.clock.monotonic();
+        let server = &mut session.server;
+        self.health = self.health.look(&session.keys, false, server).await?;
+        if session.replaces.is_some() && self.health.not_whole {
+            // What was thrown away may be of either.
+            Health::mark(&self.keys, server).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets readers have what is built aside, once it has come as far as what it replaces.
+    async fn replace_if_as_far(&mut self) -> Result<(), RedisError> {
+        let Some(session) = self.session.as_mut() else {
+            return Err(RedisError::Moved);
+        };
+        let (Some(replaced), Some(stand)) = (session.replaces, session.at) else {
+            return Ok(());
+        };
+        // A log that was cut short never comes as far.
+        let is_whole = session.published == stand.at.offset;
+        if stand.at.offset < replaced.at.offset && !is_whole {
+            return Ok(());
+        }
+        aside::replace(Step::Filling, &self.keys, &mut session.server).await?;
+        session.keys = self.keys.clone();
+        session.replaces = None;
+        (self.good, self.rebuilding) = (true, false);
+        tracing::info!(
+            prefix = self.keys.prefix(),
+            "the store that was built again is in place"
+        );
         Ok(())
     }
 
@@ -215,146 +268,58 @@ impl RedisProjection {
     async fn watch(&mut self) -> RedisError {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let Some(session) = self.session.as_mut() else {
-                return RedisError::Moved;
-            };
-            let server = &mut session.server;
-            let look = async {
-                if let Some(at) = session.at
-                    && read(&self.keys, server).await? != Found::At(at)
-                {
-                    return Err(RedisError::Moved);
-                }
-                self.health.look(&self.keys, false, server).await
-            };
-            match look.await {
-                Ok(health) => self.health = health,
-                Err(error) => return error,
+            if let Err(error) = self.look_whether_moved().await {
+                return error;
             }
         }
+    }
+
+    async fn look_whether_moved(&mut self) -> Result<(), RedisError> {
+        let session = self.session.as_mut().ok_or(RedisError::Moved)?;
+        if session.at.is_some() {
+            let (found, _) = checkpoint::read(&session.keys, &mut session.server).await?;
+            if found.stand() != session.at {
+                return Err(RedisError::Moved);
+            }
+        }
+        self.look().await
+    }
+
+    /// Forgets the store: aside, if it may be shown meanwhile, or else at once.
+    async fn forget(&mut self) -> Result<(), RedisError> {
+        let is_shown = self.good && !self.health.not_whole;
+        self.session = None;
+        let mut server = Connection::open(&self.config).await?;
+        let (found, step) = checkpoint::read(&self.keys, &mut server).await?;
+        let is_mixed = step.is_some_and(Step::is_mixed);
+        if is_shown && found.stand().is_some() && !is_mixed {
+            aside::begin(&self.keys, &mut server).await?;
+            self.rebuilding = true;
+        } else {
+            self.remove_all(&mut server).await?;
+        }
+        self.health = Health::default();
+        Ok(())
     }
 
     /// Removes everything below the prefix but streams, whose readers have places in them.
-    async fn remove_all(&mut self) -> Result<(), RedisError> {
+    async fn remove_all(&mut self, server: &mut Connection) -> Result<(), RedisError> {
+        (self.good, self.rebuilding) = (false, false);
+        aside::abandon(&self.keys, server).await?;
+        // Before the rest, so that what is left when this is broken off is known to be ours.
+        checkpoint::forget(&self.keys, server).await?;
+        let (checkpoint, streams) = (self.keys.checkpoint(), self.keys.streams());
+        let stays = |key: &str| key == checkpoint || key.starts_with(&streams);
+        scan::remove(&self.keys, stays, server).await
+    }
+
+    /// Empties a store that was being built aside where there is no memory for both.
+    async fn make_room(&mut self) -> Result<(), RedisError> {
         self.session = None;
         let mut server = Connection::open(&self.config).await?;
-        // First of all, so that what is left when this is broken off is known to be ours.
-        forget(&self.keys, &mut server).await?;
+        self.remove_all(&mut server).await?;
         self.health = Health::default();
-        let mut cursor = "0".to_owned();
-        loop {
-            let (next, keys) = scan(&self.keys, &cursor, &mut server).await?;
-            let mut commands = Commands::default();
-            let streams = self.keys.key("stream:");
-            for key in keys {
-                if key != self.keys.checkpoint() && !key.starts_with(&streams) {
-                    commands.push(command("UNLINK", &key));
-                }
-            }
-            server.run(commands).await?;
-            if next == "0" {
-                return Ok(());
-            }
-            cursor = next;
-        }
-    }
-}
-
-/// What the checkpoint says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    /// It was emptied to be built again.
-    Cleared,
-    At(Stand),
-}
-
-async fn read(keys: &Keys, server: &mut Connection) -> Result<Found, RedisError> {
-    let reply = server.one(command("HGETALL", &keys.checkpoint())).await?;
-    let Some(hash) = Hash::read(keys.checkpoint(), reply)? else {
-        return Ok(Found::Nothing);
-    };
-    let Some(log) = hash.get("log") else {
-        return Ok(Found::Cleared);
-    };
-    let log: LogId =
-        serde_json::from_value(log.into()).map_err(|error| hash.content(error.to_string()))?;
-    let number = |name: &str| {
-        let number = hash.number::<u64>(name)?;
-        number.ok_or_else(|| hash.content(format!("no {name}")))
-    };
-    Ok(Found::At(Stand {
-        at: Checkpoint {
-            log,
-            epoch: number("epoch")? as u32,
-            offset: Offset(number("offset")?),
-            fold_version: number("fold_version")? as u32,
-        },
-        before: Offset(number("before")?),
-    }))
-}
-
-/// Says that nothing is done, and that what is there is ours.
-async fn forget(keys: &Keys, server: &mut Connection) -> Result<(), RedisError> {
-    let mut commands = Commands::default();
-    let mut ours = command("HSET", &keys.checkpoint());
-    ours.arg(OURS).arg(1);
-    commands.push(ours);
-    let mut fields = command("HDEL", &keys.checkpoint());
-    fields.arg(&FIELDS).arg(&Health::FIELDS).arg(SHARED);
-    commands.push(fields);
-    server.run(commands).await?;
-    Ok(())
-}
-
-/// Moves the checkpoint; answers how many of its fields were not there.
-async fn write(stand: Stand, keys: &Keys, server: &mut Connection) -> Result<usize, RedisError> {
-    let mut command = command("HSET", &keys.checkpoint());
-    command.arg(OURS).arg(1);
-    command.arg("log").arg(stand.at.log.to_string());
-    command.arg("epoch").arg(stand.at.epoch);
-    command.arg("offset").arg(stand.at.offset.0);
-    command.arg("fold_version").arg(stand.at.fold_version);
-    command.arg("before").arg(stand.before.0);
-    let new = server.one(command).await?;
-    Ok(int(&new).unwrap_or(0) as usize)
-}
-
-/// Some keys below the prefix, and where to go on.
-async fn scan(
-    keys: &Keys,
-    cursor: &str,
-    server: &mut Connection,
-) -> Result<(String, Vec<String>), RedisError> {
-    let mut command = command("SCAN", cursor);
-    command
-        .arg("MATCH")
-        .arg(keys.key("*"))
-        .arg("COUNT")
-        .arg(SCAN_KEYS);
-    let mut reply = list(server.one(command).await?).into_iter();
-    let next = reply.next();
-    let next = next.as_ref().map(|next| match int(next) {
-        Some(number) => number.to_string(),
-        None => text(next).unwrap_or("0").to_owned(),
-    });
-    let found = list(reply.next().unwrap_or(redis::Value::Nil));
-    let found = found.iter().filter_map(|key| Some(text(key)?.to_owned()));
-    Ok((next.unwrap_or_else(|| "0".into()), found.collect()))
-}
-
-/// A key below the prefix, if there is any.
-async fn any_key(keys: &Keys, server: &mut Connection) -> Result<Option<String>, RedisError> {
-    let mut cursor = "0".to_owned();
-    loop {
-        let (next, found) = scan(keys, &cursor, server).await?;
-        if let Some(key) = found.into_iter().next() {
-            return Ok(Some(key));
-        }
-        if next == "0" {
-            return Ok(None);
-        }
-        cursor = next;
+        Err(RedisError::NoRoomAside)
     }
 }
 
@@ -373,9 +338,14 @@ impl Projection for RedisProjection {
     }
 
     fn start(&mut self, checkpoint: &Checkpoint) -> Offset {
-        self.session
-            .as_ref()
-            .map_or(checkpoint.offset, |session| session.done)
+        let Some(session) = &self.session else {
+            return checkpoint.offset;
+        };
+        // What is replaced was good when the rebuild began; it is still, if it is of this log.
+        self.good = session.replaces.is_none_or(|replaced| {
+            (replaced.at.log, replaced.at.fold_version) == (checkpoint.log, FOLD_VERSION)
+        });
+        session.done
     }
 
     async fn apply(
@@ -384,7 +354,11 @@ impl Projection for RedisProjection {
         view: View<'_>,
         to: Checkpoint,
     ) -> Result<(), ProjectionError> {
-        Ok(self.apply_all(batches, view, to).await?)
+        let applied = match self.apply_all(batches, view, to).await {
+            Err(error) if error.is_full() && self.rebuilding => self.make_room().await,
+            applied => applied,
+        };
+        Ok(applied?)
     }
 
     async fn idle(&mut self) -> ProjectionError {
@@ -396,6 +370,6 @@ impl Projection for RedisProjection {
     }
 
     async fn clear(&mut self) -> Result<(), ProjectionError> {
-        Ok(self.remove_all().await?)
+        Ok(self.forget().await?)
     }
 }

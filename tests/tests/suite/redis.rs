@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use modelog_redis::{RedisConfig, RedisStore};
-use modelog_tests::read_store::{Factory, Subject, contract, random_histories};
+use modelog_tests::read_store::{Factory, Subject, contract, random_histories, rebuilds_aside};
 
 use crate::layers::layered;
 use crate::read_store::SqliteFactory;
@@ -117,6 +117,12 @@ impl Factory for RedisFactory {
 #[ignore = "needs redis-server"]
 async fn redis_keeps_the_contract() {
     contract(Arc::new(RedisFactory::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn redis_is_built_again_aside() {
+    rebuilds_aside(&RedisFactory::new()).await;
 }
 
 #[test]

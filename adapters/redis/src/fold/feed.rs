@@ -40,7 +40,7 @@ pub(crate) async fn write(
     let mut published = Commands::default();
     let length = batches.config.stream_length;
     for (feed, entries) in feeds {
-        let key = batches.keys.key(format_args!("stream:{feed}"));
+        let key = batches.keys.stream(&feed);
         let mut top = tops.get(&key).copied();
         let fresh: Vec<Entry<'_>> = entries
             .into_iter()
@@ -53,7 +53,7 @@ pub(crate) async fn write(
                 entry.row.write_json(&mut json);
             }
             if listened.contains(&feed) {
-                let channel = batches.keys.key(format_args!("live:{feed}"));
+                let channel = batches.keys.channel(&feed);
                 let mut publish = command("PUBLISH", &channel);
                 publish.arg(&json);
                 published.push(publish);
@@ -147,7 +147,7 @@ async fn read_tops(
     tops: &mut Tops,
     server: &mut Connection,
 ) -> Result<(), RedisError> {
-    let keys = feeds.map(|feed| batches.keys.key(format_args!("stream:{feed}")));
+    let keys = feeds.map(|feed| batches.keys.stream(feed));
     let unknown: Vec<String> = keys.filter(|key| !tops.contains_key(key)).collect();
     let mut commands = Commands::default();
     for key in &unknown {
@@ -179,7 +179,7 @@ async fn listened(
     let mut asked = redis::cmd("PUBSUB");
     asked.arg("NUMSUB");
     for name in &names {
-        asked.arg(batches.keys.key(format_args!("live:{name}")));
+        asked.arg(batches.keys.channel(name));
     }
     let mut patterns = redis::cmd("PUBSUB");
     patterns.arg("NUMPAT");

@@ -1,5 +1,7 @@
 //! What the engine counted, set absolutely.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use modelog_engine::Offset;
 use modelog_engine::event::EntityKind;
 use modelog_engine::projection::View;
@@ -92,8 +94,8 @@ pub(crate) fn publish(
             hash.arg(name)
                 .arg(time.map(|time| time.to_string()).unwrap_or_default());
         }
-        // All of it, for whoever reads it back.
-        hash.arg("state").arg(state);
+        // All of it, for whoever reads it back; as text, since clients that want text read the whole hash.
+        hash.arg("state").arg(BASE64.encode(state));
         writes.then.push(hash);
     }
     totals.as_of_offset

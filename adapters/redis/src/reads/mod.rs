@@ -24,13 +24,13 @@ use redis::Cmd;
 use tokio::sync::Mutex;
 
 use crate::NAME;
+use crate::checkpoint::{OURS, REBUILD, Step};
 use crate::config::RedisConfig;
 use crate::connection::{Commands, Connection, command, int, text};
 use crate::error::RedisError;
 use crate::hash::Hash;
 use crate::health::NOT_WHOLE;
 use crate::keys::Keys;
-use crate::projection::OURS;
 
 /// How long a reply to a question may take: somebody waits, and another store has the answer too.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -91,17 +91,18 @@ impl RedisReads {
         }
     }
 
-    /// Whether the server still has all that it was given.
+    /// Whether the server still has all that it was given, and is not about to replace it.
     ///
     /// # Errors
-    /// [`ReadError::NotKept`] if it has not.
+    /// [`ReadError::NotKept`] if it has not, or is.
     async fn whole(&self) -> Result<(), ReadError> {
         let mut asked = command("HMGET", &self.keys.checkpoint());
-        asked.arg(&[OURS, NOT_WHOLE]);
+        asked.arg(&[OURS, NOT_WHOLE, REBUILD]);
         let found = crate::connection::list(self.one(asked).await?);
         let says = |at: usize| found.get(at).and_then(int) == Some(1);
         // Without the mark the store is new, or the mark itself was thrown away.
-        if says(0) && !says(1) {
+        let step = found.get(2).and_then(text).and_then(Step::of);
+        if says(0) && !says(1) && !step.is_some_and(Step::is_mixed) {
             Ok(())
         } else {
             Err(NOT_KEPT)

@@ -1,5 +1,7 @@
 //! Counts and quantiles as the engine published them; over a stretch of time from the predictions that are kept.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use modelog_engine::read::{ReadError, StatsTotals, VersionKey, VersionStats};
 use modelog_engine::stats::{LabelFacts, PredictionFacts, VersionStatistics};
 use modelog_engine::{Offset, Timestamp};
@@ -57,14 +59,16 @@ impl RedisReads {
             commands.push(state);
             commands.push(as_of);
             let replies = self.run(commands).await?;
-            let statistics = match &replies[0] {
-                redis::Value::BulkString(state) => {
-                    VersionStatistics::decode(state).map_err(|error| RedisError::Content {
-                        key,
-                        what: error.to_string(),
-                    })?
+            let statistics = match text(&replies[0]) {
+                Some(state) => {
+                    let content = |what| RedisError::Content { key, what };
+                    let decoded = BASE64.decode(state).map_err(|error| error.to_string());
+                    let decoded = decoded.and_then(|state| {
+                        VersionStatistics::decode(&state).map_err(|error| error.to_string())
+                    });
+                    decoded.map_err(content)?
                 }
-                _ => VersionStatistics::default(),
+                None => VersionStatistics::default(),
             };
             let as_of = text(&replies[1]).and_then(|text| text.parse().ok());
             let as_of = Offset(as_of.unwrap_or(0));
