@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 /// Models, and versions of each, that take turns.
 const MODELS: [&str; 4] = ["resnet50", "bert-base", "fraud-detector", "ranker"];
-const VERSIONS: [&str; 2] = ["v1.0.0", "v1.1.0"];
+pub(crate) const VERSIONS: [&str; 2] = ["v1.0.0", "v1.1.0"];
 
 /// How predictions are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

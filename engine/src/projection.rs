@@ -5,7 +5,8 @@
 //!     that may be repeated.
 //! P2. State depends on the events alone, not on how they were cut into batches, nor on when they were applied.
 //! P3. A batch that reaches below the checkpoint has been applied up to there: those rows are skipped.
-//! P4. An outage is [`ProjectionError::Unavailable`] and will be tried again; what cannot get better by waiting is
+//! P4. What `thin` takes out of what is applied together changes nothing in the end.
+//! P5. An outage is [`ProjectionError::Unavailable`] and will be tried again; what cannot get better by waiting is
 //!     [`ProjectionError::Stopped`].
 
 use std::sync::Arc;
@@ -62,7 +63,22 @@ pub trait Projection: Send {
         checkpoint.offset
     }
 
-    /// Applies batches, which follow each other, and then stands at `to`.
+    /// Whether it gains by having much applied at once while it is behind, since it keeps the newest alone: then batches
+    /// are read ahead, and `thin` is asked in between.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
+    /// Takes out of batches that will be applied together those of which nothing would stay. May be asked again, with more.
+    async fn thin(
+        &mut self,
+        _batches: &mut Vec<Arc<LoggedBatch>>,
+        _view: View<'_>,
+    ) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
+    /// Applies batches, which follow each other but for those that `thin` took out, and then stands at `to`.
     async fn apply(
         &mut self,
         batches: &[Arc<LoggedBatch>],

@@ -4,7 +4,7 @@ use modelog_engine::{Checkpoint, LogId, Offset};
 
 use crate::connection::{Commands, Connection, command, int};
 use crate::error::RedisError;
-use crate::fold::predictions::SHARED;
+use crate::fold::predictions::{CLAIMS, SHARED};
 use crate::hash::Hash;
 use crate::health::Health;
 use crate::keys::Keys;
@@ -122,7 +122,7 @@ pub(crate) async fn forget(keys: &Keys, server: &mut Connection) -> Result<(), R
     let mut commands = Commands::default();
     let mut fields = command("HDEL", &keys.checkpoint());
     fields.arg(&FIELDS).arg(&Health::FIELDS);
-    fields.arg(SHARED).arg(REBUILD);
+    fields.arg(SHARED).arg(CLAIMS).arg(REBUILD);
     commands.push(fields);
     server.run(commands).await?;
     match claim(keys, server).await {

@@ -348,6 +348,32 @@ impl Projection for RedisProjection {
         session.done
     }
 
+    fn reads_ahead(&self) -> bool {
+        // A feed has every event.
+        let too_many = |session: &Session| session.memory.too_many;
+        self.config.streams.names().next().is_none() && !self.session.as_ref().is_some_and(too_many)
+    }
+
+    async fn thin(
+        &mut self,
+        batches: &mut Vec<Arc<LoggedBatch>>,
+        view: View<'_>,
+    ) -> Result<(), ProjectionError> {
+        let session = self.session.as_mut().ok_or(RedisError::Moved)?;
+        let of = Batches {
+            all: batches,
+            done: session.done,
+            names: view.names,
+            keys: &session.keys,
+            config: &self.config,
+        };
+        let (memory, server) = (&mut session.memory, &mut session.server);
+        let stay = fold::predictions::thin(of, memory, server).await?;
+        let mut stay = stay.into_iter();
+        batches.retain(|_| stay.next() == Some(true));
+        Ok(())
+    }
+
     async fn apply(
         &mut self,
         batches: &[Arc<LoggedBatch>],

@@ -62,6 +62,9 @@ pub(crate) fn measure(
     Ok(())
 }
 
+/// How many events of a log are put together at a time.
+const STRETCH_EVENTS: usize = 200_000;
+
 /// A data directory that nobody has open; removed when it is dropped.
 pub(crate) struct History {
     directory: TempDir,
@@ -82,6 +85,30 @@ impl History {
             directory,
             events,
             bodies,
+        })
+    }
+
+    /// Takes in predictions of one version of each model, of which there may be more than memory holds.
+    pub(crate) fn take_in_single_versions(options: &Options, events: usize) -> Result<Self> {
+        let [kept, other] = corpus::VERSIONS;
+        let directory = new_directory(&options.directory)?;
+        let engine = Engine::open(directory.path())?;
+        let runtime = runtime()?;
+        for (stretch, first) in (0..events).step_by(STRETCH_EVENTS).enumerate() {
+            let count = STRETCH_EVENTS.min(events - first);
+            let seed = 1_000 + stretch as u64;
+            let mut bodies = corpus::ndjson(Naming::PredictionId, seed, count, JSON_EVENTS);
+            for body in &mut bodies {
+                let text = std::str::from_utf8(&body.bytes)?;
+                body.bytes = text.replace(other, kept).into();
+            }
+            drive(&runtime, &engine, &Arc::new(bodies), Format::Ndjson)?;
+        }
+        engine.close_blocking()?;
+        Ok(Self {
+            directory,
+            events,
+            bodies: Arc::default(),
         })
     }
 

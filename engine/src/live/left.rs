@@ -43,13 +43,29 @@ impl<V> Newest<V> {
 pub struct LeftIds(Newest<EntityId>);
 
 impl LeftIds {
-    fn hash(model: EntityId, id: &str) -> u64 {
+    /// How many are known.
+    pub const MAX: usize = LEFT_MAX;
+
+    /// By what a prediction is known.
+    #[must_use]
+    pub fn hash(model: EntityId, id: &str) -> u64 {
         xxh3_64_with_seed(id.as_bytes(), model.into())
     }
 
     /// Notes that a prediction has left, or which version it is of now.
     pub fn add(&mut self, model: EntityId, id: &str, version: EntityId) {
-        self.0.add(Self::hash(model, id), version);
+        self.add_hash(Self::hash(model, id), version);
+    }
+
+    /// Notes by its hash that a prediction has left.
+    pub fn add_hash(&mut self, hash: u64, version: EntityId) {
+        self.0.add(hash, version);
+    }
+
+    /// Whether a prediction of this hash has left.
+    #[must_use]
+    pub fn contains_hash(&self, hash: u64) -> bool {
+        self.0.values.contains_key(&hash)
     }
 
     /// The version a prediction was of that has left.

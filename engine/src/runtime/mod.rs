@@ -34,6 +34,11 @@ use crate::{Checkpoint, CheckpointError, Offset, Timestamp};
 
 /// How much is applied at a time, in bytes of the log.
 const APPLY_BYTES: usize = 4 << 20;
+/// How much is read ahead for a projection that wants it, in bytes of memory once it was thinned, and for how long.
+const AHEAD_BYTES: usize = 64 << 20;
+const AHEAD_TIME: Duration = Duration::from_secs(2);
+/// After how many bytes of memory it is thinned.
+const THIN_BYTES: usize = 16 << 20;
 /// The longest wait between two attempts.
 const DELAY_MAX: Duration = Duration::from_secs(30);
 
@@ -392,7 +397,7 @@ impl Runner {
                 error = self.projection.idle() => return self.give_up(error).await,
             };
             let left = match read {
-                Ok(batches) => self.apply(batches).await,
+                Ok(batches) => self.apply(batches, &mut reader).await,
                 Err(LogError::Closed) => Some(Left::Closed),
                 Err(error) => Some(Left::Stopped(ProjectionError::Stopped {
                     reason: chain(&error),
@@ -434,9 +439,20 @@ impl Runner {
     }
 
     /// Applies batches, however long the store is away. Answers why it did not.
-    async fn apply(&mut self, batches: Vec<Arc<LoggedBatch>>) -> Option<Left> {
+    async fn apply(
+        &mut self,
+        mut batches: Vec<Arc<LoggedBatch>>,
+        reader: &mut LogReader,
+    ) -> Option<Left> {
         let task = Arc::clone(&self.task);
-        let last = batches.last()?;
+        let mut last = Arc::clone(batches.last()?);
+        if self.projection.reads_ahead() {
+            match self.read_ahead(&mut batches, reader).await {
+                Ok(None) => {}
+                Ok(Some(read)) => last = read,
+                Err(error) => return Some(self.give_up(error).await),
+            }
+        }
         let to = Checkpoint {
             log: task.log.id,
             epoch: last.epoch,
@@ -474,6 +490,41 @@ impl Runner {
             // Whether the batch was applied is not known: the store is asked, once it is back.
             Err(error) => Some(self.give_up(error).await),
         }
+    }
+
+    /// Reads on while there is more, and lets the projection thin it; answers the last batch that was read.
+    async fn read_ahead(
+        &mut self,
+        batches: &mut Vec<Arc<LoggedBatch>>,
+        reader: &mut LogReader,
+    ) -> Result<Option<Arc<LoggedBatch>>, ProjectionError> {
+        let task = Arc::clone(&self.task);
+        let view = View {
+            names: &task.log.names,
+            statistics: &self.statistics,
+        };
+        let bytes = |batches: &[Arc<LoggedBatch>]| batches.iter().map(|batch| batch.bytes()).sum();
+        let until = task.log.clock.monotonic() + AHEAD_TIME;
+        let mut last = None;
+        let (mut held, mut fresh): (usize, usize) = (bytes(batches), 0);
+        while held < AHEAD_BYTES && task.log.clock.monotonic() < until {
+            // If it fails, it does so again when it is read to be applied.
+            let Ok(more) = reader.read(APPLY_BYTES) else {
+                break;
+            };
+            let Some(read) = more.last() else {
+                break;
+            };
+            last = Some(Arc::clone(read));
+            let read = bytes(&more);
+            batches.extend(more);
+            (held, fresh) = (held + read, fresh + read);
+            if fresh >= THIN_BYTES {
+                self.projection.thin(batches, view).await?;
+                (held, fresh) = (bytes(batches), 0);
+            }
+        }
+        Ok(last)
     }
 
     /// What follows a failure after which the store must be opened again.

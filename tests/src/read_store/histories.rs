@@ -68,10 +68,11 @@ async fn compare(factory: &dyn Factory, history: History) -> Result<(), TestCase
         let from = done - usize::from(back && done > 0);
         let portion = &batches[from..done + stride];
         let to = oracle.checkpoint(portion, subject.projection.fold_version());
-        let applied = subject
-            .projection
-            .apply(portion, oracle.engine().view(), to)
-            .await;
+        let view = oracle.engine().view();
+        let mut thinned = portion.to_vec();
+        let thin = subject.projection.thin(&mut thinned, view).await;
+        prop_assert!(thin.is_ok(), "{:?}", thin);
+        let applied = subject.projection.apply(&thinned, view, to).await;
         prop_assert!(applied.is_ok(), "{:?}", applied);
         rest = &rest[stride..];
         back = history.overlap && !back;

@@ -39,7 +39,7 @@ pub(crate) struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     /// Batches with events that were not applied.
-    fn pending(self) -> impl Iterator<Item = &'a LoggedBatch> {
+    pub(crate) fn pending(self) -> impl Iterator<Item = &'a LoggedBatch> {
         let done = self.done;
         let all = self.all.iter().map(Arc::as_ref);
         all.filter(move |batch| batch.end() > done)

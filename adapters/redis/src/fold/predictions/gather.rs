@@ -1,16 +1,19 @@
 //! What the events of a batch say of predictions, merged by prediction.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use modelog_engine::Timestamp;
 use modelog_engine::batch::{LoggedBatch, Table};
 use modelog_engine::event::schema::{self, FieldType, column};
 use modelog_engine::event::{EntityKind, Kind};
+use modelog_engine::live::LeftIds;
 use modelog_engine::names::{EntityId, Versions};
+use modelog_engine::{Offset, Timestamp};
 
 use super::given::{Feedback, Given};
-use super::{Place, PredictionKey};
+use super::sieve::Sieve;
+use super::{Memory, Place, PredictionKey};
 use crate::fold::Batches;
 use crate::hash::float;
 
@@ -42,100 +45,162 @@ pub(super) struct Gathered {
     pub(super) feedback: Feedback,
 }
 
-pub(super) fn gather(batches: &Batches<'_>) -> Gathered {
+/// Puts together what stays; what goes is noted.
+pub(super) fn gather(
+    batches: &Batches<'_>,
+    sieve: Option<&Sieve>,
+    memory: &mut Memory,
+) -> Gathered {
     let mut gathered = Gathered::default();
+    let mut gone = std::mem::take(&mut memory.gone);
     for batch in batches.pending() {
         if let Some(table) = batch.table(Kind::PredictionLogged) {
-            gather_predictions(batch, table, batches, &mut gathered.predictions);
+            let fields = fields(table);
+            each_row(batch, table, batches, |row| {
+                if sieve.is_some_and(|sieve| sieve.goes(&row, memory)) {
+                    gone.add(&row);
+                } else {
+                    gather_prediction(
+                        batch,
+                        table,
+                        &fields,
+                        row,
+                        batches,
+                        &mut gathered.predictions,
+                    );
+                }
+            });
         }
         if let Some(table) = batch.table(Kind::FeedbackLogged) {
             gather_feedback(batch, table, batches, &mut gathered.feedback);
         }
     }
+    memory.gone = gone;
     gathered
 }
 
+/// An event about a prediction.
+pub(super) struct Row<'a> {
+    number: usize,
+    pub(super) offset: Offset,
+    model: EntityId,
+    pub(super) version: EntityId,
+    id: Cow<'a, str>,
+    pub(super) place: Place,
+    /// Only the request was logged.
+    is_request: bool,
+    /// Only the response was logged.
+    pub(super) is_response: bool,
+}
+
+impl Row<'_> {
+    /// What its prediction is known by.
+    pub(super) fn hash(&self) -> u64 {
+        LeftIds::hash(self.model, &self.id)
+    }
+}
+
+/// Shows the predictions of a batch that were not applied.
+pub(super) fn each_row<'a>(
+    batch: &'a LoggedBatch,
+    table: &'a Table,
+    batches: &Batches<'a>,
+    mut see: impl FnMut(Row<'a>),
+) {
+    const MODEL: usize = column(Kind::PredictionLogged, "model");
+    const VERSION: usize = column(Kind::PredictionLogged, "version");
+    const ID: usize = column(Kind::PredictionLogged, "prediction_id");
+    const PART: usize = column(Kind::PredictionLogged, "part");
+    let (models, names) = (table.text(MODEL), table.text(VERSION));
+    let (ids, event_ids) = (table.text(ID), table.text(schema::ID));
+    let (parts, times) = (table.text(PART), table.times(schema::TIME));
+    let mut versions = Versions::new(batches.names);
+    for number in 0..table.rows() {
+        let offset = batch.first_offset.advance(table.ord(number).into());
+        if offset < batches.done {
+            continue;
+        }
+        let Some(model) = models.get(number) else {
+            continue;
+        };
+        let (Some(model), Some(version)) = versions.get(model, names.get(number)) else {
+            continue;
+        };
+        let id = ids.get(number).or_else(|| event_ids.get(number));
+        let time = times.get(number).unwrap_or(batch.append_time);
+        let part = parts.get(number);
+        see(Row {
+            number,
+            offset,
+            model,
+            version,
+            id: id.map_or_else(|| offset.to_string().into(), Cow::Borrowed),
+            place: (time.micros(), offset.0),
+            is_request: part == Some("request"),
+            is_response: part == Some("response"),
+        });
+    }
+}
+
 /// The fields of a kind that are written as they are, by column.
-pub(super) fn fields(table: &Table) -> Vec<(usize, &'static str, FieldType)> {
+fn fields(table: &Table) -> Vec<(usize, &'static str, FieldType)> {
     schema::values(table.kind())
         .filter(|(column, _)| table.columns()[*column].is_some())
         .map(|(column, field)| (column, field.name, field.ty))
         .collect()
 }
 
-pub(super) fn gather_predictions(
+fn gather_prediction(
     batch: &LoggedBatch,
     table: &Table,
+    fields: &[(usize, &'static str, FieldType)],
+    row: Row<'_>,
     batches: &Batches<'_>,
     all: &mut HashMap<PredictionKey, Merged>,
 ) {
-    const MODEL: usize = column(Kind::PredictionLogged, "model");
-    const VERSION: usize = column(Kind::PredictionLogged, "version");
-    const ID: usize = column(Kind::PredictionLogged, "prediction_id");
-    const PART: usize = column(Kind::PredictionLogged, "part");
-    let fields = fields(table);
-    let mut versions = Versions::new(batches.names);
-    for row in 0..table.rows() {
-        let offset = batch.first_offset.advance(table.ord(row).into());
-        if offset < batches.done {
-            continue;
-        }
-        let Some(model) = table.text(MODEL).get(row) else {
-            continue;
-        };
-        let (Some(model), Some(version)) = versions.get(model, table.text(VERSION).get(row)) else {
-            continue;
-        };
-        let id = table.text(ID).get(row);
-        let id = match id.or_else(|| table.text(schema::ID).get(row)) {
-            Some(id) => id.to_owned(),
-            None => offset.to_string(),
-        };
-        let time = table.times(schema::TIME).get(row);
-        let complete = table.text(PART).get(row) != Some("request");
-        let merged = all.entry((model, id)).or_insert_with(|| Merged {
-            place: (time.unwrap_or(batch.append_time).micros(), offset.0),
+    let (number, version) = (row.number, row.version);
+    let merged = all
+        .entry((row.model, row.id.into_owned()))
+        .or_insert_with(|| Merged {
+            place: row.place,
             append_time: batch.append_time,
             version,
             complete_version: None,
             fields: BTreeMap::new(),
             omitted: BTreeSet::new(),
         });
-        if complete {
-            merged.complete_version = Some(version);
-        } else if merged.complete_version.is_none() {
-            merged.version = version;
-        }
-        merged.append_time = batch.append_time;
-        for (column, name, ty) in &fields {
-            let value = match ty {
-                FieldType::Int => table.ints(*column).get(row).map(|value| value.to_string()),
-                // The sign of a zero is not kept: databases do not either.
-                FieldType::Float => table
-                    .floats(*column)
-                    .get(row)
-                    .map(|value| float(value + 0.0)),
-                _ => table.text(*column).get(row).map(str::to_owned),
-            };
-            let Some(value) = value else { continue };
-            let json = matches!(ty, FieldType::Json | FieldType::JsonObject);
-            if json && value.len() > batches.config.payload_bytes_max {
-                merged.fields.remove(name);
-                merged.omitted.insert(name);
-            } else {
-                merged.omitted.remove(name);
-                merged.fields.insert(name, value);
-            }
+    if !row.is_request {
+        merged.complete_version = Some(version);
+    } else if merged.complete_version.is_none() {
+        merged.version = version;
+    }
+    merged.append_time = batch.append_time;
+    for (column, name, ty) in fields {
+        let value = match ty {
+            FieldType::Int => table
+                .ints(*column)
+                .get(number)
+                .map(|value| value.to_string()),
+            // The sign of a zero is not kept: databases do not either.
+            FieldType::Float => table
+                .floats(*column)
+                .get(number)
+                .map(|value| float(value + 0.0)),
+            _ => table.text(*column).get(number).map(str::to_owned),
+        };
+        let Some(value) = value else { continue };
+        let json = matches!(ty, FieldType::Json | FieldType::JsonObject);
+        if json && value.len() > batches.config.payload_bytes_max {
+            merged.fields.remove(name);
+            merged.omitted.insert(name);
+        } else {
+            merged.omitted.remove(name);
+            merged.fields.insert(name, value);
         }
     }
 }
 
-pub(super) fn gather_feedback(
-    batch: &LoggedBatch,
-    table: &Table,
-    batches: &Batches<'_>,
-    all: &mut Feedback,
-) {
+fn gather_feedback(batch: &LoggedBatch, table: &Table, batches: &Batches<'_>, all: &mut Feedback) {
     const fn of(name: &str) -> usize {
         column(Kind::FeedbackLogged, name)
     }

@@ -2,16 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
+use modelog_engine::Offset;
 use modelog_engine::live::LeftIds;
 use modelog_engine::names::EntityId;
 
 use super::Place;
+use super::sieve::Gone;
 use crate::connection::{Commands, Connection, command, int, list, text};
 use crate::error::RedisError;
 use crate::fold::Batches;
 
 /// The field of the checkpoint that says that some ids are those of predictions of several models.
 pub(crate) const SHARED: &str = "shared_ids";
+/// The field of the checkpoint that says up to which offset keys of predictions may have been claimed.
+pub(crate) const CLAIMS: &str = "claims";
+
 /// What is known while a connection lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -23,6 +28,14 @@ pub(crate) struct Memory {
     pub(super) shared: bool,
     /// Predictions that were passed over or removed.
     pub(super) passed: LeftIds,
+    /// Up to where keys may have been claimed by a program that ended before it wrote them.
+    pub(super) claims: Offset,
+    /// Hashes of the predictions in Redis, and of some that have left, once they were asked for.
+    pub(super) known: Option<HashSet<u64>>,
+    /// There are too many of them.
+    pub(crate) too_many: bool,
+    /// Predictions that have gone before they were written.
+    pub(super) gone: Gone,
 }
 
 impl Memory {
@@ -43,9 +56,12 @@ impl Memory {
             })?;
             memory.left.insert(version, place);
         }
-        let mut shared = command("HGET", &keys.checkpoint());
-        shared.arg(SHARED);
-        memory.shared = int(&server.one(shared).await?) == Some(1);
+        let mut asked = command("HMGET", &keys.checkpoint());
+        asked.arg(&[SHARED, CLAIMS]);
+        let found = list(server.one(asked).await?);
+        let says = |at: usize| found.get(at).and_then(int);
+        memory.shared = says(0) == Some(1);
+        memory.claims = Offset(says(1).unwrap_or(0) as u64);
         let mut waiting = command("ZRANGE", &keys.key("idx:feedback"));
         waiting.arg(0).arg(-1);
         for id in list(server.one(waiting).await?) {

@@ -1,7 +1,7 @@
 //! Predictions and the feedback on them.
 //!
 //! ```text
-//! rows ─▶ merged by (model, id) ─▶ those that would go at once are passed over, and the bound of their version rises
+//! rows ─▶ those that the rest pushes out go (sieve) ─▶ merged by (model, id) ─▶ those that would go at once are passed over, and the bound of their version rises
 //!      ─▶ claim: HSETNX says which are new ─▶ what is there of the others ─▶ hashes, members
 //!      ─▶ versions with too many: the oldest are bounded, then removed
 //! ```
@@ -16,6 +16,7 @@ mod claim;
 mod gather;
 mod given;
 mod memory;
+mod sieve;
 mod trim;
 mod write;
 
@@ -24,7 +25,8 @@ use std::collections::{BTreeSet, HashMap};
 use modelog_engine::names::EntityId;
 
 pub(crate) use given::Given;
-pub(crate) use memory::{Memory, SHARED, parse_place};
+pub(crate) use memory::{CLAIMS, Memory, SHARED, parse_place};
+pub(crate) use sieve::thin;
 pub(crate) use trim::trim;
 
 use super::{Batches, Writes};
@@ -47,19 +49,22 @@ pub(crate) async fn apply(
     server: &mut Connection,
     writes: &mut Writes,
 ) -> Result<BTreeSet<EntityId>, RedisError> {
+    let sieve = sieve::sieve(&batches, memory, server).await?;
     let Gathered {
         mut predictions,
         feedback,
-    } = gather(&batches);
+    } = gather(&batches, sieve.as_ref(), memory);
+    pass_over(&mut predictions, &batches, memory, server, writes).await?;
     if predictions.is_empty() && feedback.is_empty() {
         return Ok(BTreeSet::new());
     }
-    pass_over(&mut predictions, &batches, memory, server, writes).await?;
+    sieve::claim_up_to(&batches, memory, server).await?;
     let mut claimed = claim::claim(&predictions, &batches, memory, server).await?;
     let feedback = given::find(feedback, &mut claimed, &batches, server).await?;
     given::waiting(feedback, &mut claimed, &batches, memory, server, writes).await?;
     let mut indices = Indices::default();
     for (key, claim) in &claimed {
+        memory.knows(key.0, &key.1);
         if let Some(new) = predictions.get(key) {
             write(key, new, claim, &batches, memory, writes, &mut indices);
         } else if let Some(given) = &claim.feedback {
@@ -126,7 +131,8 @@ async fn pass_over(
         commands.push(command("EXISTS", &own));
     }
     let replies = server.run(commands).await?;
-    let mut bounds: HashMap<EntityId, Place> = HashMap::new();
+    memory.gone.pass(&mut memory.passed);
+    let mut bounds = std::mem::take(&mut memory.gone.bounds);
     for (key, replies) in candidates.into_iter().zip(replies.chunks(2)) {
         let plain = list(replies[0].clone());
         let says = |at: usize| plain.get(at).and_then(int);
