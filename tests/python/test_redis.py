@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 import redis
-from conftest import PATIENCE, Server, ndjson
+from conftest import PATIENCE, Server, binary, ndjson
 from redis_support import Redis, free_port
 from test_memory import everything, log
 
@@ -213,6 +213,53 @@ def test_readers_of_streams_keep_their_places_over_a_rebuild(store, settings, tm
     caught_up(server)
     assert first + read(100) == [f"{offset}-1" for offset in range(20)]
     assert db.zcard("aidb:idx:predictions:1") == 20
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_backlog_leaves_what_is_newest(store, settings, tmp_path, heard):
+    """Most of it is pushed out by what comes behind it, and never written."""
+    count, window, length = 120_000, 50, 200
+    settings(redis__ttl__predictions="forever", redis__predictions_window=window, redis__stream_length=length)
+    events = (prediction(at, version=f"v{at % 2}", confidence=0.5, error="x" * 100) for at in range(count))
+    # Two that belong to one, far apart; one that lies ahead of its time; and what waits for a prediction that goes.
+    halves = [prediction("half", version="v0", part="request"), prediction("half", version="v0", part="response")]
+    ahead = prediction("ahead", version="v0", time="2100-01-01T00:00:00Z")
+    late = {"type": "FeedbackLogged", "prediction_id": "p-1", "correct": True}
+    path = tmp_path / "events.ndjson"
+    path.write_text(ndjson(halves[0], ahead, *events, late, halves[1]))
+    data = tmp_path / "data"
+    subprocess.run([binary(), "import", "--data", str(data), str(path)], check=True, capture_output=True)
+    db = store.client()
+    if heard:
+        listener = store.client().pubsub(ignore_subscribe_messages=True)
+        listener.subscribe("aidb:live:predictions:2")
+        until(lambda: db.pubsub_numsub("aidb:live:predictions:2")[0][1] == 1, "the subscription is there")
+    server = Server(data).start()
+    caught_up(server)
+    # Offsets: the first half, the one ahead, then all others.
+    for version, parity in ((1, 0), (2, 1)):
+        members = db.zrevrange(f"aidb:idx:predictions:{version}", 0, window - 1)
+        newest = [f"p-{at}" for at in range(count - 1, 0, -1) if at % 2 == parity][:window]
+        if version == 1:
+            newest = ["p-ahead", *newest][:window]
+        assert [member[21:] for member in members] == newest
+        keys = ["aidb:prediction:" + rest for rest in newest]
+        assert all(db.hget(key, "prediction_id") == rest for key, rest in zip(keys, newest, strict=True))
+    assert db.dbsize() < 10 * window + 30
+    half = server.json("/v1/models/m/predictions/p-half")
+    assert not db.exists("aidb:prediction:p-half") or db.hget("aidb:prediction:p-half", "log_offset") == "0", half
+    for stream, last in (("events", count + 3), ("predictions:2", count + 1)):
+        entries = db.xrange(f"aidb:stream:{stream}")
+        assert length <= len(entries) <= 2 * length and entries[-1][0] == f"{last}-1"
+        assert [fields["prev"] for _, fields in entries[1:]] == [entry for entry, _ in entries[:-1]]
+        step = 1 if stream == "events" else 2
+        assert entries[0][1]["prev"] == f"{int(entries[0][0].split('-')[0]) - step}-1"
+    if heard:
+        # Whoever listens hears all of it. The first message says that it is subscribed.
+        assert listener.get_message(timeout=1) is None
+        heard = sum(1 for _ in iter(lambda: listener.get_message(timeout=1), None))
+        assert heard == count // 2
     assert server.stop() == 0
 
 
@@ -546,8 +593,6 @@ def test_tls_users_and_databases(tmp_path, settings, store):
 
 
 def test_wrong_settings_are_said_at_once(settings, tmp_path):
-    from conftest import binary
-
     for name, value, said in [
         ("redis__url", "http://localhost", "redis.url"),
         ("redis__prefix", "a:b", "redis.prefix"),

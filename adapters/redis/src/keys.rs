@@ -6,6 +6,8 @@ use std::sync::Arc;
 use modelog_engine::event::EntityKind;
 use modelog_engine::names::EntityId;
 
+use crate::fold::feed::Feed;
+
 /// Whose series they are: a run's or a version's.
 pub(crate) type Owner = (EntityKind, EntityId);
 
@@ -60,11 +62,11 @@ impl Keys {
         format!("{}:stream:", self.prefix)
     }
 
-    pub(crate) fn stream(&self, feed: &str) -> String {
+    pub(crate) fn stream(&self, feed: Feed) -> String {
         format!("{}:stream:{feed}", self.prefix)
     }
 
-    pub(crate) fn channel(&self, feed: &str) -> String {
+    pub(crate) fn channel(&self, feed: Feed) -> String {
         format!("{}:live:{feed}", self.prefix)
     }
 
@@ -234,7 +236,7 @@ mod tests {
         assert_eq!(aside, "aidb:rebuild:{aidb:model:1}");
         assert_eq!(keys.place_of(&aside), Some(place.as_str()));
         assert_eq!(keys.place_of(&place), None);
-        assert_eq!(keys.aside().stream("events"), "aidb:stream:events");
+        assert_eq!(keys.aside().stream(Feed::Events), "aidb:stream:events");
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl RedisProjection {
         server.run(writes.first).await?;
         server.run(writes.then).await?;
         fold::predictions::trim(&versions, &batches, memory, server).await?;
-        fold::feed::write(batches, &mut session.tops, server).await?;
+        let passed = std::mem::take(&mut memory.gone.tops);
+        fold::feed::write(batches, passed, &mut session.tops, server).await?;
         let stand = Stand {
             at: to,
             before: session.rewinds.pass(to.offset, session.clock.monotonic()),
@@ -349,9 +350,8 @@ impl Projection for RedisProjection {
     }
 
     fn reads_ahead(&self) -> bool {
-        // A feed has every event.
         let too_many = |session: &Session| session.memory.too_many;
-        self.config.streams.names().next().is_none() && !self.session.as_ref().is_some_and(too_many)
+        !self.session.as_ref().is_some_and(too_many)
     }
 
     async fn thin(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use modelog_redis::{RedisConfig, RedisStore};
+use modelog_redis::{RedisConfig, RedisStore, Streams};
 use modelog_tests::read_store::{Factory, Subject, contract, random_histories, rebuilds_aside};
 
 use crate::layers::layered;
@@ -146,8 +146,14 @@ impl Factory for LayeredFactory {
 #[ignore = "needs redis-server"]
 fn a_redis_that_keeps_little_says_so_rather_than_answer_with_less() {
     let changes: [fn(&mut RedisConfig); 3] = [
-        |config| (config.predictions_window, config.metrics_window) = (1, 1),
-        |config| (config.predictions_window, config.metrics_window) = (2, 3),
+        |config| {
+            (config.predictions_window, config.metrics_window) = (1, 1);
+            config.stream_length = 1;
+        },
+        |config| {
+            (config.predictions_window, config.metrics_window) = (2, 3);
+            config.streams = Streams::of([]).unwrap();
+        },
         |config| config.payload_bytes_max = 4,
     ];
     for change in changes {

@@ -35,7 +35,7 @@ pub(crate) struct Memory {
     /// There are too many of them.
     pub(crate) too_many: bool,
     /// Predictions that have gone before they were written.
-    pub(super) gone: Gone,
+    pub(crate) gone: Gone,
 }
 
 impl Memory {

@@ -9,6 +9,8 @@
 //! A row goes only if no event about its prediction stays: none of those that are applied with it, none in Redis, none that
 //! has left. Its version's bound then rises to its place, and what is at or below a bound is not claimed to be there.
 //!
+//! A batch is taken out only if the streams have no room for anything of it either, and nobody listens to their channels.
+//!
 //! What is known is known by hashes, so a row may stay that could have gone; it is looked at as every other row then.
 
 use std::collections::{HashMap, HashSet};
@@ -21,9 +23,11 @@ use modelog_engine::names::EntityId;
 
 use super::gather::{Row, each_row};
 use super::{Memory, Place};
+use crate::config::Streams;
 use crate::connection::{Commands, Connection, command, int, list, text};
 use crate::error::RedisError;
 use crate::fold::Batches;
+use crate::fold::feed::{Feed, Tops, listened};
 use crate::keys::{decoded, of_member};
 
 /// The most predictions in Redis whose ids are known here: 36 MB of hashes. With more there is no conflation beyond a batch.
@@ -123,6 +127,8 @@ pub(crate) struct Gone {
     pub(super) bounds: HashMap<EntityId, Place>,
     /// The newest of them: their hashes and versions.
     newest: Vec<(u64, EntityId)>,
+    /// The last entries of the streams in which they would have been.
+    pub(crate) tops: Tops,
 }
 
 impl Gone {
@@ -166,16 +172,21 @@ pub(crate) async fn thin(
     memory: &mut Memory,
     server: &mut Connection,
 ) -> Result<Vec<bool>, RedisError> {
+    let all_stay = vec![true; batches.all.len()];
     know(&batches, memory, server).await?;
     let Some(sieve) = Sieve::of(&batches, memory) else {
-        return Ok(vec![true; batches.all.len()]);
+        return Ok(all_stay);
     };
+    let room = Room::of(&batches);
+    if !listened(room.feeds(), batches, server).await?.is_empty() {
+        return Ok(all_stay);
+    }
     let mut gone = std::mem::take(&mut memory.gone);
-    let mut stays = |batch: &LoggedBatch| {
+    let mut stays = |batch: &LoggedBatch, fits: bool| {
         let [table] = batch.tables.as_slice() else {
             return true;
         };
-        if table.kind() != Kind::PredictionLogged || !batch.names.is_empty() {
+        if fits || table.kind() != Kind::PredictionLogged || !batch.names.is_empty() {
             return true;
         }
         let mut any_stays = false;
@@ -183,13 +194,67 @@ pub(crate) async fn thin(
             any_stays = any_stays || !sieve.goes(&row, memory);
         });
         if !any_stays {
-            each_row(batch, table, &batches, |row| gone.add(&row));
+            each_row(batch, table, &batches, |row| {
+                gone.add(&row);
+                for feed in feeds_of(&row, batches.config.streams) {
+                    gone.tops.insert(feed, row.offset.0);
+                }
+            });
         }
         any_stays
     };
-    let stay = batches.all.iter().map(|batch| stays(batch)).collect();
+    let with_room = batches.all.iter().zip(room.fits);
+    let stay = with_room.map(|(batch, fits)| stays(batch, fits)).collect();
     memory.gone = gone;
     Ok(stay)
+}
+
+/// The streams that a prediction is in.
+fn feeds_of(row: &Row<'_>, streams: Streams) -> impl Iterator<Item = Feed> + use<> {
+    let predictions = streams
+        .predictions
+        .then_some(Feed::Predictions(row.version));
+    predictions
+        .into_iter()
+        .chain(streams.events.then_some(Feed::Events))
+}
+
+/// What streams have room for.
+struct Room {
+    /// Of each batch, whether anything of it is among the newest of a stream.
+    fits: Vec<bool>,
+    /// How many entries there are for each stream.
+    later: HashMap<Feed, usize>,
+}
+
+impl Room {
+    fn of(batches: &Batches<'_>) -> Self {
+        let streams = batches.config.streams;
+        let length = batches.config.stream_length;
+        let mut later: HashMap<Feed, usize> = HashMap::new();
+        let mut fits = Vec::with_capacity(batches.all.len());
+        for batch in batches.all.iter().rev() {
+            let mut counts: HashMap<Feed, usize> = HashMap::new();
+            if let Some(table) = batch.table(Kind::PredictionLogged) {
+                each_row(batch, table, batches, |row| {
+                    for feed in feeds_of(&row, streams) {
+                        *counts.entry(feed).or_default() += 1;
+                    }
+                });
+            }
+            let has_room = |feed: &Feed| later.get(feed).is_none_or(|later| *later < length);
+            fits.push(counts.keys().any(has_room));
+            for (feed, count) in counts {
+                *later.entry(feed).or_default() += count;
+            }
+        }
+        fits.reverse();
+        Self { fits, later }
+    }
+
+    fn feeds(&self) -> Vec<Feed> {
+        self.later.keys().copied().collect()
+    }
 }
 
 /// Learns which predictions are in Redis, once while a connection lasts.
