@@ -12,7 +12,7 @@ STEPS = [b"EXISTS", b"UNLINK", b"RENAME", b"SCAN", b"HSET"]
 
 
 def dump(db) -> dict:
-    """All keys of a store with what they hold, but for the feeds and what a checkpoint says of its server."""
+    """All keys of a store with what they hold, but for the feeds, and for what a checkpoint says that hangs on how it came about."""
     found = {}
     for key in db.scan_iter("aidb:*"):
         kind = db.type(key)
@@ -24,7 +24,7 @@ def dump(db) -> dict:
             found[key] = db.smembers(key)
         elif kind == "string":
             found[key] = db.get(key)
-    for name in ("server", "evicted", "before"):
+    for name in ("server", "evicted", "before", "claims"):
         found["aidb:checkpoint"].pop(name, None)
     return found
 
