@@ -3,8 +3,6 @@
 //! Times are RFC 3339, numbers that are not finite are words, truth is `1` or `0`, what is absent has no field. Objects and
 //! lists are JSON; of an entity's tags, parameters and aliases there is an object even where it is empty.
 
-use std::collections::HashMap;
-
 use modelog_engine::entity::{
     Body, DatasetBody, Entity, ExperimentBody, Members, ModelBody, RunBody, VersionBody,
 };
@@ -15,29 +13,31 @@ use modelog_engine::{Offset, Timestamp};
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
+use crate::connection::text;
 use crate::error::RedisError;
 
 /// A hash as it was read.
 #[derive(Debug)]
 pub(crate) struct Hash {
     pub(crate) key: String,
-    fields: HashMap<String, String>,
+    /// Names and values. They are few, and looked for one by one.
+    fields: Vec<(Value, Value)>,
 }
 
 impl Hash {
     /// A hash that is there.
     pub(crate) fn read(key: String, reply: Value) -> Result<Option<Self>, RedisError> {
-        let mut fields = HashMap::new();
-        let mut parts = crate::connection::list(reply).into_iter();
+        let parts = crate::connection::list(reply);
+        let mut fields = Vec::with_capacity(parts.len() / 2);
+        let mut parts = parts.into_iter();
         while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-            let text = |value: &Value| crate::connection::text(value).map(str::to_owned);
-            let (Some(name), Some(value)) = (text(&name), text(&value)) else {
+            if text(&name).is_none() || text(&value).is_none() {
                 return Err(RedisError::Content {
                     key,
                     what: "a field that is not UTF-8".into(),
                 });
-            };
-            fields.insert(name, value);
+            }
+            fields.push((name, value));
         }
         Ok((!fields.is_empty()).then_some(Self { key, fields }))
     }
@@ -50,7 +50,14 @@ impl Hash {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).map(String::as_str)
+        let is_it = |(known, _): &&(Value, Value)| match known {
+            Value::BulkString(bytes) => bytes == name.as_bytes(),
+            other => text(other) == Some(name),
+        };
+        self.fields
+            .iter()
+            .find(is_it)
+            .and_then(|(_, value)| text(value))
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<String> {

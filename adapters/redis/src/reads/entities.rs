@@ -81,9 +81,19 @@ impl RedisReads {
         kind: EntityKind,
         key: &Key,
     ) -> Result<Option<Known>, ReadError> {
-        let Some(id) = self.number(kind, 0, key).await? else {
-            return Ok(None);
-        };
+        match self.number(kind, 0, key).await? {
+            Some(id) => self.shown_by(key, kind, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// An entity that is not hidden, by the number behind a key.
+    async fn shown_by(
+        &self,
+        key: &Key,
+        kind: EntityKind,
+        id: EntityId,
+    ) -> Result<Option<Known>, ReadError> {
         let found = self.entities(kind, &[id]).await?.pop().flatten();
         match found {
             Some((_, entity)) if entity.deleted => Ok(None),
@@ -93,39 +103,61 @@ impl RedisReads {
         }
     }
 
+    /// The number behind a version's key, with its model where that was looked at.
+    pub(super) async fn version_number(
+        &self,
+        key: &VersionKey,
+    ) -> Result<Option<(Option<Known>, EntityId)>, ReadError> {
+        let model = match key {
+            VersionKey::Id(id) => return Ok(Some((None, *id))),
+            VersionKey::Name { model, .. } | VersionKey::Alias { model, .. } => model,
+        };
+        let Some(number) = self.number(EntityKind::Model, 0, model).await? else {
+            return Ok(None);
+        };
+        let named = async {
+            match key {
+                VersionKey::Name { version, .. } => {
+                    let version = Key::Name(version.clone());
+                    Ok(self.number(EntityKind::Version, number, &version).await?)
+                }
+                _ => Ok(None),
+            }
+        };
+        let (model, named) =
+            tokio::try_join!(self.shown_by(model, EntityKind::Model, number), named)?;
+        let Some(model) = model else {
+            return Ok(None);
+        };
+        let id = match key {
+            VersionKey::Alias { alias, .. } => {
+                let mut aliases = model.1.aliases();
+                let found = aliases.find(|(known, _)| known == alias);
+                found.map(|(_, target)| target)
+            }
+            _ => named,
+        };
+        Ok(id.map(|id| (Some(model), id)))
+    }
+
     pub(super) async fn shown_version(
         &self,
         key: &VersionKey,
     ) -> Result<Option<ShownVersion>, ReadError> {
-        let (model, id) = match key {
-            VersionKey::Id(id) => (None, *id),
-            VersionKey::Name { model, version } => {
-                let Some(model) = self.shown(EntityKind::Model, model).await? else {
-                    return Ok(None);
-                };
-                let version = Key::Name(version.clone());
-                let parent = model.0.id;
-                let Some(id) = self.number(EntityKind::Version, parent, &version).await? else {
-                    return Ok(None);
-                };
-                (Some(model), id)
-            }
-            VersionKey::Alias { model, alias } => {
-                let Some(model) = self.shown(EntityKind::Model, model).await? else {
-                    return Ok(None);
-                };
-                let target = model.1.aliases().find(|(known, _)| known == alias);
-                let Some((_, id)) = target else {
-                    return Ok(None);
-                };
-                (Some(model), id)
-            }
-        };
-        let found = self
-            .entities(EntityKind::Version, &[id])
-            .await?
-            .pop()
-            .flatten();
+        match self.version_number(key).await? {
+            Some((model, id)) => self.version_of(model, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A version that is not hidden.
+    pub(super) async fn version_of(
+        &self,
+        model: Option<Known>,
+        id: EntityId,
+    ) -> Result<Option<ShownVersion>, ReadError> {
+        let found = self.entities(EntityKind::Version, &[id]).await?.pop();
+        let found = found.flatten();
         let Some(known) = found.filter(|(_, version)| !version.deleted) else {
             return Ok(None);
         };

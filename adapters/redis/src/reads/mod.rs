@@ -109,6 +109,16 @@ impl RedisReads {
         }
     }
 
+    /// An answer, if the server has all that it was given. It is asked for both at once.
+    async fn if_whole<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let (whole, answer) = tokio::join!(self.whole(), answer);
+        whole?;
+        answer
+    }
+
     /// The replies to commands, in order.
     async fn run(&self, commands: Commands) -> Result<Vec<redis::Value>, RedisError> {
         let replies = self.connection().await?.run(commands).await;
@@ -145,13 +155,11 @@ impl ReadStore for RedisReads {
     }
 
     async fn models(&self, page: PageRequest) -> Result<Page<Model>, ReadError> {
-        self.whole().await?;
-        self.list_models(page).await
+        self.if_whole(self.list_models(page)).await
     }
 
     async fn model(&self, key: &Key) -> Result<Option<Model>, ReadError> {
-        self.whole().await?;
-        self.one_model(key).await
+        self.if_whole(self.one_model(key)).await
     }
 
     async fn versions(
@@ -159,48 +167,39 @@ impl ReadStore for RedisReads {
         model: &Key,
         page: PageRequest,
     ) -> Result<Option<Page<ModelVersion>>, ReadError> {
-        self.whole().await?;
-        self.list_versions(model, page).await
+        self.if_whole(self.list_versions(model, page)).await
     }
 
     async fn version(&self, key: &VersionKey) -> Result<Option<ModelVersion>, ReadError> {
-        self.whole().await?;
-        self.one_version(key).await
+        self.if_whole(self.one_version(key)).await
     }
 
     async fn datasets(&self, page: PageRequest) -> Result<Page<Dataset>, ReadError> {
-        self.whole().await?;
-        self.list_datasets(page).await
+        self.if_whole(self.list_datasets(page)).await
     }
 
     async fn dataset(&self, key: &Key) -> Result<Option<Dataset>, ReadError> {
-        self.whole().await?;
-        self.one_dataset(key).await
+        self.if_whole(self.one_dataset(key)).await
     }
 
     async fn experiments(&self, page: PageRequest) -> Result<Page<Experiment>, ReadError> {
-        self.whole().await?;
-        self.list_experiments(page).await
+        self.if_whole(self.list_experiments(page)).await
     }
 
     async fn experiment(&self, key: &Key) -> Result<Option<Experiment>, ReadError> {
-        self.whole().await?;
-        self.one_experiment(key).await
+        self.if_whole(self.one_experiment(key)).await
     }
 
     async fn runs(&self, filter: &RunFilter, page: PageRequest) -> Result<Page<Run>, ReadError> {
-        self.whole().await?;
-        self.list_runs(filter, page).await
+        self.if_whole(self.list_runs(filter, page)).await
     }
 
     async fn run(&self, key: &Key) -> Result<Option<Run>, ReadError> {
-        self.whole().await?;
-        self.one_run(key).await
+        self.if_whole(self.one_run(key)).await
     }
 
     async fn series(&self, owner: &SeriesOwner) -> Result<Option<Vec<SeriesSummary>>, ReadError> {
-        self.whole().await?;
-        self.summaries(owner).await
+        self.if_whole(self.summaries(owner)).await
     }
 
     async fn points(
@@ -209,8 +208,7 @@ impl ReadStore for RedisReads {
         name: &str,
         query: &SeriesQuery,
     ) -> Result<Option<Series>, ReadError> {
-        self.whole().await?;
-        self.points_of(owner, name, query).await
+        self.if_whole(self.points_of(owner, name, query)).await
     }
 
     async fn predictions(
@@ -218,8 +216,7 @@ impl ReadStore for RedisReads {
         version: &VersionKey,
         page: PageRequest,
     ) -> Result<Option<Page<Prediction>>, ReadError> {
-        self.whole().await?;
-        self.list_predictions(version, page).await
+        self.if_whole(self.list_predictions(version, page)).await
     }
 
     async fn prediction(
@@ -227,13 +224,12 @@ impl ReadStore for RedisReads {
         model: &Key,
         prediction_id: &str,
     ) -> Result<Option<Prediction>, ReadError> {
-        self.whole().await?;
-        self.one_prediction(model, prediction_id).await
+        self.if_whole(self.one_prediction(model, prediction_id))
+            .await
     }
 
     async fn stats(&self) -> Result<StatsTotals, ReadError> {
-        self.whole().await?;
-        self.totals().await
+        self.if_whole(self.totals()).await
     }
 
     async fn version_stats(
@@ -242,8 +238,7 @@ impl ReadStore for RedisReads {
         since: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<Option<VersionStats>, ReadError> {
-        self.whole().await?;
-        self.stats_of(version, since, until).await
+        self.if_whole(self.stats_of(version, since, until)).await
     }
 
     async fn offset(&self) -> Result<Offset, ReadError> {

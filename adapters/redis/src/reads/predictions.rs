@@ -48,23 +48,26 @@ impl RedisReads {
         version: &VersionKey,
         request: PageRequest,
     ) -> Result<Option<Page<Prediction>>, ReadError> {
-        let Some(version) = self.shown_version(version).await? else {
+        let Some((model, id)) = self.version_number(version).await? else {
             return Ok(None);
         };
-        let list = List::new("predictions", &version.id().to_string(), request);
+        let list = List::new("predictions", &id.to_string(), request);
         let after = list.after::<(i64, i64)>()?;
         let after = after.map(|(time, offset)| (time, offset as u64));
         let wanted = list.rows() as usize;
-        let left = self.left(version.id()).await?;
+        let newest = async { Ok(self.newest(id, after, wanted).await?) };
+        let (shown, (members, left)) = tokio::try_join!(self.version_of(model, id), newest)?;
+        if shown.is_none() {
+            return Ok(None);
+        }
         let above = |member: &Member| left.is_none_or(|left| member.place > left);
-        let members = self.newest(version.id(), after, wanted).await?;
         let kept = members.into_iter().take_while(above).collect::<Vec<_>>();
         // Behind these come those that have left, of which there is one at least.
         let cut = left.is_some() && kept.len() < wanted;
         if cut && kept.len() + 1 < wanted {
             return Err(NOT_KEPT);
         }
-        let found = self.read(&kept, version.id()).await?;
+        let found = self.read(&kept, id).await?;
         let items = found.into_iter().map(|found| found.view).collect();
         let key = |last: &Prediction| (last.time.micros(), last.log_offset.0 as i64);
         let mut page = list.page(items, key);
@@ -74,22 +77,32 @@ impl RedisReads {
         Ok(Some(page))
     }
 
-    /// Members of a version's index behind a place, newest first: as many as wanted, or all.
+    /// Members of a version's index behind a place, newest first: as many as wanted, or all; and the bound of those that
+    /// are no longer kept. A bound rises before members go, so it is asked for behind them.
     async fn newest(
         &self,
         version: EntityId,
         after: Option<Place>,
         wanted: usize,
-    ) -> Result<Vec<Member>, RedisError> {
+    ) -> Result<(Vec<Member>, Option<Place>), RedisError> {
         let key = self.keys.predictions(version);
         let step = wanted.max(MEMBERS_MIN);
         let mut members = Vec::new();
-        for turn in 0.. {
+        let mut turn = 0;
+        loop {
             let mut asked = command("ZREVRANGEBYSCORE", &key);
             asked.arg(after.map_or_else(|| "+inf".into(), |(time, _)| time.to_string()));
             asked.arg("-inf").arg("WITHSCORES");
             asked.arg("LIMIT").arg(turn * step).arg(step);
-            let found = read_members(&key, list(self.one(asked).await?))?;
+            let mut bound = command("HGET", &self.keys.left());
+            bound.arg(version);
+            let mut commands = Commands::default();
+            commands.push(asked);
+            commands.push(bound);
+            let mut replies = self.run(commands).await?.into_iter();
+            let mut reply = || replies.next().unwrap_or(redis::Value::Nil);
+            let found = read_members(&key, list(reply()))?;
+            let left = text(&reply()).and_then(parse_place);
             let last = found.len() < step;
             // Those of the same time that come before.
             let behind = found
@@ -97,11 +110,11 @@ impl RedisReads {
                 .filter(|member| after.is_none_or(|after| member.place < after));
             members.extend(behind);
             if last || members.len() >= wanted {
-                break;
+                members.truncate(wanted);
+                return Ok((members, left));
             }
+            turn += 1;
         }
-        members.truncate(wanted);
-        Ok(members)
     }
 
     /// The predictions of members, all of which must be there.
