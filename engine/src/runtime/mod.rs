@@ -37,8 +37,9 @@ const APPLY_BYTES: usize = 4 << 20;
 /// How much is read ahead for a projection that wants it, in bytes of memory once it was thinned, and for how long.
 const AHEAD_BYTES: usize = 64 << 20;
 const AHEAD_TIME: Duration = Duration::from_secs(2);
-/// After how many bytes of memory it is thinned.
+/// After how many bytes of memory it is thinned, and how many of those that stay are applied at a time.
 const THIN_BYTES: usize = 16 << 20;
+const PORTION_BYTES: usize = 16 << 20;
 /// The longest wait between two attempts.
 const DELAY_MAX: Duration = Duration::from_secs(30);
 
@@ -438,21 +439,40 @@ impl Runner {
         Ok(self.projection.start(&checkpoint).min(checkpoint.offset))
     }
 
-    /// Applies batches, however long the store is away. Answers why it did not.
+    /// Applies batches, and what is read ahead. Answers why it did not.
     async fn apply(
         &mut self,
         mut batches: Vec<Arc<LoggedBatch>>,
         reader: &mut LogReader,
     ) -> Option<Left> {
-        let task = Arc::clone(&self.task);
-        let mut last = Arc::clone(batches.last()?);
-        if self.projection.reads_ahead() {
-            match self.read_ahead(&mut batches, reader).await {
-                Ok(None) => {}
-                Ok(Some(read)) => last = read,
-                Err(error) => return Some(self.give_up(error).await),
+        let mut end = Arc::clone(batches.last()?);
+        if !self.projection.reads_ahead() {
+            return self.apply_portion(&batches, &end).await;
+        }
+        match self.read_ahead(&mut batches, reader).await {
+            Ok(None) => {}
+            Ok(Some(read)) => end = read,
+            Err(error) => return Some(self.give_up(error).await),
+        }
+        let mut rest = batches.as_slice();
+        loop {
+            let portion;
+            (portion, rest) = rest.split_at(portion_of(rest));
+            let last = portion.last().filter(|_| !rest.is_empty());
+            let left = self.apply_portion(portion, last.unwrap_or(&end)).await;
+            if left.is_some() || rest.is_empty() {
+                return left;
             }
         }
+    }
+
+    /// Applies batches up to the end of the last that was read, however long the store is away. Answers why it did not.
+    async fn apply_portion(
+        &mut self,
+        batches: &[Arc<LoggedBatch>],
+        last: &LoggedBatch,
+    ) -> Option<Left> {
+        let task = Arc::clone(&self.task);
         let to = Checkpoint {
             log: task.log.id,
             epoch: last.epoch,
@@ -466,7 +486,7 @@ impl Runner {
             names: &task.log.names,
             statistics: &self.statistics,
         };
-        match self.projection.apply(&batches, view, to).await {
+        match self.projection.apply(batches, view, to).await {
             Ok(()) => {
                 let now = task.log.clock.now();
                 self.delays = delays(now);
@@ -503,10 +523,9 @@ impl Runner {
             names: &task.log.names,
             statistics: &self.statistics,
         };
-        let bytes = |batches: &[Arc<LoggedBatch>]| batches.iter().map(|batch| batch.bytes()).sum();
         let until = task.log.clock.monotonic() + AHEAD_TIME;
         let mut last = None;
-        let (mut held, mut fresh): (usize, usize) = (bytes(batches), 0);
+        let (mut held, mut fresh) = (bytes(batches), 0);
         while held < AHEAD_BYTES && task.log.clock.monotonic() < until {
             // If it fails, it does so again when it is read to be applied.
             let Ok(more) = reader.read(APPLY_BYTES) else {
@@ -534,6 +553,22 @@ impl Runner {
             ProjectionError::Unavailable(_) => self.wait(&error).await.unwrap_or(Left::Reopen),
         }
     }
+}
+
+/// About how many bytes batches hold in memory.
+fn bytes(batches: &[Arc<LoggedBatch>]) -> usize {
+    batches.iter().map(|batch| batch.bytes()).sum()
+}
+
+/// How many of the batches that were read ahead are applied together: applying takes memory of its own.
+fn portion_of(batches: &[Arc<LoggedBatch>]) -> usize {
+    let mut held = 0;
+    let fits = |batch: &&Arc<LoggedBatch>| {
+        held += batch.bytes();
+        held <= PORTION_BYTES
+    };
+    let fitting = batches.iter().take_while(fits).count();
+    fitting.max(1).min(batches.len())
 }
 
 /// What to tell a person whose store does not fit the log.
