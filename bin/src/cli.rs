@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Take events and answer questions over HTTP
     Serve(ServeArgs),
-    /// Put files of events into the log, once however often
+    /// Put files of events, or a database in Redis, into the log, once however often
     Import(import::ImportArgs),
     /// Follow events as they come, as NDJSON
     Tail(tail::TailArgs),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use modelog_engine::{AppendError, ErrorKind, LogError, chain};
 use modelog_http::HttpError;
 use modelog_parquet::ParquetError;
+use modelog_redis::RedisError;
 use modelog_sql::SqlError;
 
 use crate::client::ServerError;
@@ -60,10 +61,19 @@ impl Failed {
         exit: Exit,
         error: impl std::error::Error + Send + Sync + 'static,
     ) -> anyhow::Error {
+        Self::caused_with(exit, error.to_string(), error)
+    }
+
+    /// The same, with something else to say than the error itself.
+    pub(crate) fn caused_with(
+        exit: Exit,
+        message: impl Into<String>,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> anyhow::Error {
         Self {
             exit,
-            message: error.to_string(),
-            // Its causes go on the chain; it has said its own part.
+            message: message.into(),
+            // Its causes go on the chain; the message is its own part.
             cause: error.source().map(|cause| chain(cause).into()),
         }
         .into()
@@ -124,6 +134,9 @@ fn decide(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<ParquetError>() {
         return Some(of_parquet(error));
     }
+    if let Some(error) = cause.downcast_ref::<RedisError>() {
+        return Some(of_redis(error));
+    }
     if cause.is::<SqlError>() {
         // A store that is away later is waited for.
         return Some(Exit::Config);
@@ -158,6 +171,26 @@ fn of_parquet(error: &ParquetError) -> Exit {
             ErrorKind::Closed => Exit::Unavailable,
             ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::Corrupt => Exit::BadData,
         },
+    }
+}
+
+/// The exit code of what Redis does not do.
+pub(crate) fn of_redis(error: &RedisError) -> Exit {
+    match error {
+        RedisError::Setting { .. }
+        | RedisError::Foreign { .. }
+        | RedisError::Denied { .. }
+        | RedisError::File { .. } => Exit::Config,
+        RedisError::Refused { code, .. } => match code.as_str() {
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => Exit::Config,
+            _ => Exit::Unavailable,
+        },
+        RedisError::Unreachable { .. }
+        | RedisError::Away { .. }
+        | RedisError::Moved
+        | RedisError::NoRoomAside => Exit::Unavailable,
+        RedisError::Content { .. } | RedisError::Empty { .. } => Exit::BadData,
+        RedisError::Disk { .. } => Exit::Io,
     }
 }
 

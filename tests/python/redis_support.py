@@ -60,3 +60,29 @@ class Redis:
             ["redis-cli", "-p", str(self.port), *arguments], capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
+
+
+def certificates(directory: Path) -> None:
+    """A signer (`ca.pem`), and what it signed for a server and a client, as `.pem` and `.key`."""
+    directory.mkdir()
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    new_key = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(*new_key, "-x509", "-days", "2", "-subj", "/CN=test ca", "-keyout", "ca.key", "-out", "ca.pem")
+    (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    for name in ("server", "client"):
+        openssl(*new_key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+
+
+def with_tls(directory: Path, certificates: Path) -> tuple[Redis, int]:
+    """A server that speaks TLS on a port of its own, and wants a certificate."""
+    port = free_port()
+    server = Redis(
+        directory, "--tls-port", str(port), "--tls-cert-file", str(certificates / "server.pem"),
+        "--tls-key-file", str(certificates / "server.key"), "--tls-ca-cert-file", str(certificates / "ca.pem"),
+    )  # fmt: skip
+    return server.start(), port

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis
 from conftest import PATIENCE, Server, binary, ndjson
-from redis_support import Redis, free_port
+from redis_support import Redis, certificates, with_tls
 from test_memory import everything, log
 
 
@@ -543,23 +543,8 @@ def everything_about(server: Server) -> list:
 
 def test_tls_users_and_databases(tmp_path, settings, store):
     directory = tmp_path / "tls"
-    directory.mkdir()
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    new_key = ("req", "-newkey", "rsa:2048", "-nodes")
-    openssl(*new_key, "-x509", "-days", "2", "-subj", "/CN=test ca", "-keyout", "ca.key", "-out", "ca.pem")
-    (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name in ("server", "client"):
-        openssl(*new_key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
-    tls_port = free_port()
-    secure = Redis(
-        tmp_path / "secure", "--tls-port", str(tls_port), "--tls-cert-file", str(directory / "server.pem"),
-        "--tls-key-file", str(directory / "server.key"), "--tls-ca-cert-file", str(directory / "ca.pem"),
-    ).start()
+    certificates(directory)
+    secure, tls_port = with_tls(tmp_path / "secure", directory)
     try:
         admin = secure.client()
         rules = ["on", ">s3cret", "~aidb:*", "&aidb:*", "+@all", "-@dangerous", "+info"]

@@ -27,6 +27,13 @@ pub enum RedisError {
         #[source]
         source: redis::RedisError,
     },
+    /// It answers, and ends the talk with that.
+    #[error("Redis at {address} does not let us in")]
+    Denied {
+        address: String,
+        #[source]
+        source: redis::RedisError,
+    },
     /// It could not be reached a moment ago.
     #[error("Redis at {address} could not be reached a moment ago")]
     Away { address: String },
@@ -55,6 +62,16 @@ pub enum RedisError {
     NoRoomAside,
     #[error("the key {key} holds what Modelog does not write: {what}; run `modelog rebuild redis`")]
     Content { key: String, what: String },
+    /// There is nothing to take over.
+    #[error("there are no keys at {database}; {found}")]
+    Empty { database: String, found: String },
+    #[error(
+        "what was read of Redis cannot be put in order on disk, where temporary files lie (TMPDIR)"
+    )]
+    Disk {
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl RedisError {
@@ -70,10 +87,15 @@ impl RedisError {
             | Self::Away { .. }
             | Self::File { .. }
             | Self::Moved
-            | Self::NoRoomAside => true,
+            | Self::NoRoomAside
+            | Self::Denied { .. }
+            | Self::Disk { .. } => true,
             // A key of ours that is of another type, and arguments it does not take, stay so.
             Self::Refused { code, .. } => code != "WRONGTYPE" && code != "ERR",
-            Self::Setting { .. } | Self::Foreign { .. } | Self::Content { .. } => false,
+            Self::Setting { .. }
+            | Self::Foreign { .. }
+            | Self::Content { .. }
+            | Self::Empty { .. } => false,
         }
     }
 }

@@ -42,6 +42,7 @@ mod config;
 mod connection;
 mod error;
 mod fold;
+mod handwritten;
 mod hash;
 mod health;
 mod keys;
@@ -53,6 +54,7 @@ use std::sync::Arc;
 
 pub use config::{RedisConfig, Streams};
 pub use error::RedisError;
+pub use handwritten::{Handwritten, Report, Taker};
 pub use projection::RedisProjection;
 pub use reads::RedisReads;
 

@@ -39,6 +39,8 @@ pub(super) enum Places {
     Rows { first: u64 },
     /// Events of another log, by their offsets there.
     Offsets(Vec<u64>),
+    /// What keys of a database hold: each key with the first of its events in the piece.
+    Keys(Vec<(u64, String)>),
 }
 
 /// Where an event starts.
@@ -98,6 +100,14 @@ impl Chunk {
                     .event
                     .and_then(|event| offsets.get(usize::try_from(event).ok()?));
                 offset.map_or_else(|| ": ".into(), |offset| format!(": event {offset}: "))
+            }
+            Places::Keys(keys) => {
+                let of = |event| {
+                    keys.partition_point(|(first, _)| *first <= event)
+                        .checked_sub(1)
+                };
+                let key = spot.event.and_then(of).map(|at| &keys[at].1);
+                key.map_or_else(|| ": ".into(), |key| format!(": {}: ", key.escape_debug()))
             }
         }
     }

@@ -8,6 +8,10 @@
 //!
 //! Stdin can be read only once. Its pieces have keys instead, each the hash of everything up to there: the same input
 //! gives the same keys, for as long as the log remembers them.
+//!
+//! A database changes between two imports, so its pieces stand for themselves: each has a key, the hash of what is in it
+//! alone. Where pieces end depends on the events next to the end (`spool`), so a change here leaves the pieces elsewhere
+//! as they were; and in a piece that has changed, each event is known by its own id.
 
 use std::sync::Arc;
 
@@ -28,6 +32,8 @@ pub(super) enum Identity {
     Producer { id: Arc<str>, digest: [u8; 32] },
     /// The hash of everything so far.
     Keys(Sha256),
+    /// The hash of the piece.
+    Pieces,
 }
 
 impl Identity {
@@ -63,7 +69,7 @@ impl Identity {
     pub(super) fn digest(&self) -> Option<[u8; 32]> {
         match self {
             Self::Producer { digest, .. } => Some(*digest),
-            Self::Keys(_) => None,
+            Self::Keys(_) | Self::Pieces => None,
         }
     }
 
@@ -81,6 +87,14 @@ impl Identity {
                 Source::Call {
                     key: name(&hash.clone().finalize().into()),
                     // The key says it all.
+                    body: 0,
+                }
+            }
+            Self::Pieces => {
+                let mut hash = start(InputFormat::Json, None);
+                hash.update(bytes);
+                Source::Call {
+                    key: name(&hash.finalize().into()),
                     body: 0,
                 }
             }
@@ -112,7 +126,7 @@ mod tests {
     fn files_are_told_apart_by_content_and_meaning() {
         let of = |digest, format, kind| match Identity::of_file(digest, format, kind) {
             Identity::Producer { id, .. } => id,
-            Identity::Keys(_) => unreachable!(),
+            Identity::Keys(_) | Identity::Pieces => unreachable!(),
         };
         let json = of(&[1; 32], InputFormat::Json, None);
         assert_eq!(json, of(&[1; 32], InputFormat::Json, None));
@@ -126,7 +140,7 @@ mod tests {
             let identity = Identity::of_history(digests, records);
             match identity {
                 Identity::Producer { id, .. } => id,
-                Identity::Keys(_) => unreachable!(),
+                Identity::Keys(_) | Identity::Pieces => unreachable!(),
             }
         };
         let one = history(&[[1; 32]], true);
@@ -144,5 +158,17 @@ mod tests {
         let mut c = a.clone();
         assert_ne!(a.source(1, b"y"), c.source(1, b"z"));
         assert_ne!(a.source(2, b"w"), c.source(2, b"w"));
+    }
+
+    #[test]
+    fn pieces_of_a_database_stand_for_themselves() {
+        let mut pieces = Identity::Pieces;
+        let one = pieces.source(0, b"x");
+        assert_ne!(one, pieces.source(1, b"y"));
+        assert_eq!(one, pieces.source(2, b"x"));
+        assert_ne!(
+            one,
+            Identity::of_stream(InputFormat::Json, None).source(0, b"x")
+        );
     }
 }

@@ -1,15 +1,16 @@
-//! `import`: files of events into the log, once however often.
+//! `import`: files of events, and databases that others filled, into the log, once however often.
 //!
 //! ```text
 //! read, decompress, hash ─▶ cut between events ─▶ decode ─┬▶ append in order, each piece under a name of its own
 //!       a thread                       a thread           │        this process's engine, or a server's API
-//! Parquet of a log ─▶ merge by offset ─▶ cut ─▶ copy ─────┘
+//! Parquet of a log ─▶ merge by offset ─▶ cut ─▶ copy ─────┤
+//! Redis ─▶ events, checked and cut ─▶ disk ─▶ decode ─────┘
 //! ```
 //!
 //! # Invariants
 //! I1. A piece is in the log whole or not at all, and never twice: its origin is derived from its content (`identity`).
-//! I2. Unless told to skip, a file with one bad event is not imported at all: files are checked to their end before
-//!     anything is appended. Stdin is checked piece by piece, because it cannot be read twice.
+//! I2. Unless told to skip, a file with one bad event is not imported at all: files and databases are checked to their
+//!     end before anything is appended. Stdin is checked piece by piece, because it cannot be read twice.
 //! I3. Memory holds a few pieces, however large the file; of Parquet also what is decoded of each file of a stretch.
 //! I4. Events keep everything they had, their time included. Rows that a log wrote and has still are not appended to it
 //!     (`present`).
@@ -20,6 +21,7 @@
 mod arrow;
 mod check;
 mod chunk;
+mod database;
 mod elements;
 mod history;
 mod identity;
@@ -33,6 +35,7 @@ mod refusal;
 mod rows;
 mod send;
 mod source;
+mod spool;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -48,6 +51,7 @@ use modelog_engine::AppendError;
 use modelog_engine::event::Kind;
 use modelog_formats::{OnError, Options};
 use modelog_parquet::files::FileError;
+use modelog_redis::Handwritten;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
@@ -56,6 +60,7 @@ use crate::output::counted;
 use crate::place::{self, Place, Reach};
 use crate::progress;
 use check::{CheckedHistory, CheckedInput};
+use database::{CheckedDatabase, PreparingDatabase};
 use input::Input;
 use merge::MergeError;
 use pieces::PieceError;
@@ -71,7 +76,7 @@ const PREPARED_AHEAD: usize = 3;
 /// What to do about events that cannot be understood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OnBadEvent {
-    /// Import nothing of a file that has one
+    /// Import nothing of a file, or of a database, that has one
     #[default]
     Stop,
     /// Import the others, and record each bad one as EventRejected
@@ -85,14 +90,21 @@ Examples:
   zcat old/*.gz | modelog import -
   modelog import /mnt/backup/parquet/               the history of a log, with its times and ids
   modelog import --url http://10.0.0.7:7070 --token-file token events.ndjson
+  modelog import 'redis://db:6379/0?prefix=aidb'    a database that was filled by hand
 
 A file is recognised by its content: importing it again, or once more after a failure, appends only what is missing.
 A file that was changed is another file; of that, events with an `id` are recognised one by one.
 
 Parquet files that a Modelog wrote are merged into the order of their log. Events without an `id` are given one made of
-that log and their offset in it. Events that this very log wrote and has still are not appended again.")]
+that log and their offset in it. Events that this very log wrote and has still are not appended again.
+
+A Redis database that follows the key convention (docs/redis.md) is read as it is, and nothing is written to it. With TLS it
+is rediss://. `?prefix=` says what its keys begin with, aidb unless told; `&id_prefix=` goes in front of numbers that become
+names, those of runs and predictions. The password may come from REDISCLI_AUTH. References to what is not there, and values
+that cannot be read, are bad like events that cannot be understood; skipped, they are left out, named and counted.")]
 pub(crate) struct ImportArgs {
-    /// Files, plain or compressed with gzip or zstd; - is stdin. Parquet files, or directories of them
+    /// Files, plain or compressed with gzip or zstd; - is stdin. Parquet files, or directories of them. Redis databases, as
+    /// `redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?prefix=aidb]`
     #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     files: Vec<PathBuf>,
     /// What the files are [default: what their first bytes and their names say]
@@ -124,10 +136,25 @@ pub(super) struct ImportOptions {
     decoding: Options,
 }
 
-/// Imports files.
+/// What is imported.
+#[derive(Default)]
+struct Sources {
+    inputs: Vec<Input>,
+    databases: Vec<Handwritten>,
+    histories: Vec<PathBuf>,
+}
+
+/// What is imported, checked.
+struct Checked {
+    inputs: Vec<CheckedInput>,
+    databases: Vec<CheckedDatabase>,
+    histories: Vec<CheckedHistory>,
+}
+
+/// Imports files and databases.
 ///
 /// # Errors
-/// The first file that could not be read or was refused; those before it are in the log.
+/// The first file or database that could not be read or was refused; those before it are in the log.
 pub(crate) async fn run(settings: &Settings, args: ImportArgs) -> Result<ExitCode> {
     let skips = args.on_error == OnBadEvent::Skip;
     let mut decoding = Options {
@@ -150,14 +177,18 @@ pub(crate) async fn run(settings: &Settings, args: ImportArgs) -> Result<ExitCod
         strict: args.strict,
         decoding,
     });
-    let (inputs, paths) = sorted_out(&args.files, args.format)?;
-    let inputs = check::inputs(&inputs, &options).await?;
-    let histories = check::histories(paths).await?;
+    let sources = sorted_out(&args.files, args.format, settings)?;
+    let databases = database::look(sources.databases).await?;
+    let checked = Checked {
+        inputs: check::inputs(&sources.inputs, &options).await?,
+        databases: database::check(databases, &options).await?,
+        histories: check::histories(sources.histories).await?,
+    };
     let sink = match Place::find(&args.reach, settings)? {
         Place::Server(client) => Sink::server(client).await?,
         Place::Directory => Sink::engine(place::open(settings).await?),
     };
-    let outcome = import_all(inputs, histories, &sink, &options, args.json).await;
+    let outcome = import_all(checked, &sink, &options, args.json).await;
     if let Sink::Engine { engine, .. } = sink {
         let closed = engine.close().await;
         outcome?;
@@ -168,13 +199,19 @@ pub(crate) async fn run(settings: &Settings, args: ImportArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells what is read from its beginning to its end from Parquet, which is read together.
+/// Tells what is read from its beginning to its end from databases, and from Parquet, which is read together.
 fn sorted_out(
     files: &[PathBuf],
     format: Option<InputFormat>,
-) -> Result<(Vec<Input>, Vec<PathBuf>)> {
-    let (mut inputs, mut paths) = (Vec::new(), Vec::new());
+    settings: &Settings,
+) -> Result<Sources> {
+    let mut sources = Sources::default();
     for path in files {
+        let url = path.to_str().filter(|text| Handwritten::is_meant(text));
+        if let Some(url) = url {
+            sources.databases.push(database::at(url, &settings.redis)?);
+            continue;
+        }
         let input = Input::new(path);
         let parquet = match (&input, format) {
             (Input::Stdin, _) => false,
@@ -183,44 +220,69 @@ fn sorted_out(
                 .with_context(|| format!("{} cannot be read", path.display()))?,
         };
         if parquet {
-            paths.push(path.clone());
+            sources.histories.push(path.clone());
         } else {
-            inputs.push(input);
+            sources.inputs.push(input);
         }
     }
-    let stdin = inputs.iter().filter(|input| **input == Input::Stdin);
+    let stdin = sources
+        .inputs
+        .iter()
+        .filter(|input| **input == Input::Stdin);
     if stdin.count() > 1 {
         return Err(Failed::usage("stdin can be read only once"));
     }
-    Ok((inputs, paths))
+    Ok(sources)
 }
 
 async fn import_all(
-    inputs: Vec<CheckedInput>,
-    histories: Vec<CheckedHistory>,
+    checked: Checked,
     sink: &Sink,
     options: &Arc<ImportOptions>,
     json: bool,
 ) -> Result<()> {
+    database::refuse_own(&checked.databases, sink).await?;
     let mut summary = Summary::default();
-    let imported = import_each(inputs, histories, sink, options, &mut summary).await;
+    let imported = import_each(checked, sink, options, &mut summary).await;
     summary.print(json)?;
     imported
 }
 
 async fn import_each(
-    inputs: Vec<CheckedInput>,
-    histories: Vec<CheckedHistory>,
+    checked: Checked,
     sink: &Sink,
     options: &Arc<ImportOptions>,
     summary: &mut Summary,
 ) -> Result<()> {
+    let Checked {
+        inputs,
+        databases,
+        histories,
+    } = checked;
     for checked in inputs {
         let name = checked.input.name();
         let line = summary.begin(name.clone());
         let preparing = Preparing::new(checked, Arc::clone(options), sink.decodes());
         let bar = preparing.bar();
         let imported = deliver(move |to| preparing.run(to), sink, options, line).await;
+        bar.finish_and_clear();
+        tell(&name, &line.rejected_at);
+        imported.map_err(|refusal| failure(&name, refusal))?;
+    }
+    for CheckedDatabase {
+        name,
+        report,
+        spooled,
+        ..
+    } in databases
+    {
+        let line = summary.begin(name.clone());
+        line.report(&report);
+        let bar = progress::events(spooled.events, &format!("importing {name}"));
+        let options = Arc::clone(options);
+        let preparing =
+            PreparingDatabase::new(spooled, Arc::clone(&options), sink.decodes(), bar.clone());
+        let imported = deliver(move |to| preparing.run(to), sink, &options, line).await;
         bar.finish_and_clear();
         tell(&name, &line.rejected_at);
         imported.map_err(|refusal| failure(&name, refusal))?;
@@ -342,6 +404,9 @@ fn failure(name: &str, refusal: Refusal) -> anyhow::Error {
         Refusal::Reading(error) => {
             anyhow::Error::new(error).context("what the log has already cannot be looked up")
         }
+        Refusal::Spool(error) => anyhow::Error::new(error).context(format!(
+            "what was read of {name} cannot be read back from disk"
+        )),
         Refusal::Changed => Failed::bad_data(format!(
             "{name} was changed while it was imported; what was read is in the log, and importing the file again takes \
              it for another one"

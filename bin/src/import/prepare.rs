@@ -23,12 +23,12 @@ use crate::progress;
 
 impl Outlet {
     /// Passes a piece on; answers whether somebody still listens.
-    fn put(&self, prepared: Prepared) -> bool {
+    pub(super) fn put(&self, prepared: Prepared) -> bool {
         self.sender.blocking_send(Ok(prepared)).is_ok()
     }
 
     /// The last word, if it is one of failure.
-    fn end(&self, outcome: Result<(), Refusal>) {
+    pub(super) fn end(&self, outcome: Result<(), Refusal>) {
         if let Err(refusal) = outcome {
             // Nobody listens any more: the import has failed otherwise.
             let _ = self.sender.blocking_send(Err(refusal));

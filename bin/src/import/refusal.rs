@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     Cut(CutError),
     /// Parquet files whose rows cannot be had.
     History(PieceError),
+    /// What was read of a database cannot be read back from disk.
+    Spool(std::io::Error),
     /// The file is not what it was when it was checked.
     Changed,
     /// The log cannot be read, to see what it has already.

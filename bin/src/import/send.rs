@@ -154,7 +154,7 @@ impl Sink {
 
 /// Which log a server has.
 async fn log_of(client: &Client) -> Result<LogId> {
-    const NOT_TOLD: &str = "to tell what the log has already, an import of Parquet must read";
+    const NOT_TOLD: &str = "to tell what the log has already, an import of Parquet, or of a live view in Redis, must read";
     let request = client.request(Method::GET, "/v1/events?until=0");
     let response = client.send(request).await.context(NOT_TOLD)?;
     let header = response.headers().get("modelog-log");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use modelog_redis::Report;
 use serde::Serialize;
 
 use super::refusal::Places;
@@ -33,8 +34,25 @@ pub(super) struct Line {
     pub(super) left_out: u64,
     /// How often each field came that its kind does not have.
     unknown_fields: BTreeMap<String, u64>,
+    /// What of a database became no event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_events: Vec<NotEvents>,
+    /// Events of a database that nothing says the time of: theirs is that of the import.
+    #[serde(skip_serializing_if = "is_zero")]
+    without_time: u64,
+    /// Predictions of a database that lack payloads already there.
+    #[serde(skip_serializing_if = "is_zero")]
+    without_payload: u64,
     #[serde(skip)]
     pub(super) rejected_at: Places,
+}
+
+/// Keys, or parts of them, of one sort.
+#[derive(Debug, Serialize)]
+struct NotEvents {
+    keys: String,
+    reason: String,
+    count: u64,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -47,12 +65,60 @@ impl Line {
         self.duplicates += events;
     }
 
+    /// What there is to say about a database.
+    pub(super) fn report(&mut self, report: &Report) {
+        let left_out = report.left_out.iter();
+        self.not_events = left_out
+            .map(|((keys, reason), count)| NotEvents {
+                keys: keys.clone(),
+                reason: reason.clone(),
+                count: *count,
+            })
+            .collect();
+        self.without_time = report.without_time;
+        self.without_payload = report.without_payload;
+    }
+
     pub(super) fn add(&mut self, sent: Sent) {
         self.accepted += sent.accepted;
         self.duplicates += sent.duplicates;
         self.rejected += sent.rejected;
         for (field, times) in sent.unknown_fields {
             *self.unknown_fields.entry(field).or_default() += times;
+        }
+    }
+}
+
+impl Line {
+    /// What a person may want to know about a database.
+    fn remark(&self) {
+        if !self.not_events.is_empty() {
+            eprintln!("left out of {}:", self.file);
+        }
+        for NotEvents {
+            keys,
+            reason,
+            count,
+        } in &self.not_events
+        {
+            eprintln!(
+                "  {} ({}): {}",
+                keys.escape_debug(),
+                thousands(*count),
+                reason.escape_debug()
+            );
+        }
+        if self.without_time > 0 {
+            eprintln!(
+                "nothing says when {} happened: the log has the time of the import",
+                counted(self.without_time, "event")
+            );
+        }
+        if self.without_payload > 0 {
+            eprintln!(
+                "{} without the payloads that were too large for that database",
+                counted(self.without_payload, "prediction")
+            );
         }
     }
 }
@@ -139,6 +205,9 @@ impl Summary {
                  data directory, while it does not run, keeps them",
                 counted(left_out, "record")
             );
+        }
+        for line in &self.files {
+            line.remark();
         }
         if rejected > 0 {
             eprintln!(

@@ -132,7 +132,7 @@ impl Portion {
                 };
                 places.iter().zip(ends).map(text).collect()
             }
-            Places::Rows { .. } | Places::Offsets(_) => {
+            Places::Rows { .. } | Places::Offsets(_) | Places::Keys(_) => {
                 unreachable!("only text is cut for texts")
             }
         }
