@@ -162,13 +162,13 @@ fn one_caller(
 }
 
 /// A connection that stays open, with as little around it as there can be: what a caller waits for is the server.
-struct Line {
+pub(crate) struct Line {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
 impl Line {
-    fn to(server: &Server) -> Result<Self> {
+    pub(crate) fn to(server: &Server) -> Result<Self> {
         let address = server.address();
         let stream =
             TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
@@ -180,7 +180,7 @@ impl Line {
     }
 
     /// Posts an event; answers the body of the answer.
-    fn post(&mut self, body: &Body) -> Result<&[u8]> {
+    pub(crate) fn post(&mut self, body: &Body) -> Result<&[u8]> {
         let mut request = head("/v1/events", "application/json", body.bytes.len()).into_bytes();
         request.extend_from_slice(&body.bytes);
         self.exchange(&request)

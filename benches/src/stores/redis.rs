@@ -2,19 +2,26 @@
 //! client; and what reading from them takes.
 
 use std::cell::RefCell;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use modelog_engine::read::{Key, PageRequest, ReadStore, SeriesOwner, SeriesQuery, VersionKey};
+use modelog_engine::read::{
+    Key, PageRequest, ReadError, ReadStore, SeriesOwner, SeriesQuery, VersionKey,
+};
 use modelog_engine::{AppendOptions, batch::EventBatch, event::MetricLogged};
 use modelog_limits::{Recorder, redis_forget};
 use modelog_redis::{RedisConfig, RedisStore, Streams};
 use reqwest::Url;
+use serde::Deserialize;
 
+use crate::corpus::{self, Naming, Predictions};
 use crate::history::{History, Opened, PATIENCE, Settings};
 use crate::inprocess::{MEMORY_MAX, MemoryAtStart, memory_row, new_directory, runtime};
+use crate::keepalive::Line;
 use crate::measure::{Figure, Spread, Stopwatch, in_turns};
 use crate::memory::{Peaks, Process, Watch};
 use crate::report::{Mark, Row};
+use crate::server::Server;
 use crate::{Options, Size};
 
 /// The prefix that is written to, and removed again.
@@ -23,6 +30,10 @@ const PREFIX: &str = "modelog_bench";
 const EVENTS_MAX: usize = 200_000;
 /// How many times as many events are followed where the newest are kept alone.
 const PUSHED_OUT: usize = 20;
+/// What redis-py does.
+const REDIS_PY: &str = include_str!("redis_py.py");
+/// What the events are made from that are waited for.
+const FRESH_SEED: u64 = 12;
 /// The run whose metric is read, and how many points it has.
 const RUN: &str = "measured";
 const POINTS: usize = 1_000;
@@ -111,10 +122,39 @@ pub(super) fn measure(
     ));
     progress("reading from Redis");
     rows.extend(scene.reads(&newest, size.gets)?);
+    progress("events over HTTP into Redis");
+    rows.push(scene.freshness(&newest, size.gets)?);
     scene
         .runtime
         .block_on(redis_forget(&scene.server, PREFIX))?;
     Ok(rows)
+}
+
+/// What the usual client takes for the same, in milliseconds.
+#[derive(Debug, Deserialize)]
+struct RedisPy {
+    predictions: f64,
+    series: f64,
+    statistics: f64,
+}
+
+/// Asks it, if there is a Python that has it.
+fn redis_py(url: &str, times: usize) -> Result<Option<RedisPy>> {
+    let python = || Command::new("python3");
+    let tried = python().args(["-c", "import redis"]).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        return Ok(None);
+    }
+    let times = times.to_string();
+    let done = python()
+        .args(["-c", REDIS_PY, url, PREFIX, &times])
+        .output()?;
+    ensure!(
+        done.status.success(),
+        "redis-py failed: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(Some(serde_json::from_slice(&done.stdout)?))
 }
 
 /// A log to be followed, and a server.
@@ -209,17 +249,75 @@ impl Scene<'_> {
                 ensure!(found.is_some(), "the statistics");
             }
             let [predictions, series, statistics] = spreads.map(Spread::of);
-            let row = |what: &str, spread: &Spread, most: f64| {
-                let figure = Figure::of(vec![spread.at(0.5)]);
-                Row::new(what, "ms", figure).mark(Mark::AtMost(most))
+            let peer = redis_py(&config.url, gets)?;
+            let row = |what: &str, spread: &Spread, most: f64, peer: Option<f64>| {
+                let figure = |millis| Figure::of(vec![millis]);
+                let row = Row::new(what, "ms", figure(spread.at(0.5))).mark(Mark::AtMost(most));
+                match peer {
+                    Some(millis) => row
+                        .beside("redis-py", figure(millis))
+                        .goal(Mark::RatioAtMost(0.2)),
+                    None => row,
+                }
             };
+            let of = |read: fn(&RedisPy) -> f64| peer.as_ref().map(read);
             anyhow::Ok(vec![
-                row("100 predictions from Redis, p50", &predictions, 1.0),
-                row("a series of 1,000 points from Redis, p50", &series, 1.0),
-                row("statistics of a version from Redis, p50", &statistics, 0.5),
+                row(
+                    "100 predictions from Redis, p50",
+                    &predictions,
+                    1.0,
+                    of(|peer| peer.predictions),
+                ),
+                row(
+                    "a series of 1,000 points from Redis, p50",
+                    &series,
+                    1.0,
+                    of(|peer| peer.series),
+                ),
+                row(
+                    "statistics of a version from Redis, p50",
+                    &statistics,
+                    0.5,
+                    of(|peer| peer.statistics),
+                ),
             ])
         })?;
         opened.close()?;
         Ok(rows)
+    }
+
+    /// From the request with an event to the first question that Redis answers with it, one after the other.
+    fn freshness(&self, config: &RedisConfig, events: usize) -> Result<Row> {
+        self.runtime.block_on(redis_forget(&self.server, PREFIX))?;
+        let data = new_directory(&self.options.directory)?;
+        let file = data.path().join("modelog.toml");
+        let settings = format!("[redis]\nurl = {:?}\nprefix = {PREFIX:?}\n", config.url);
+        std::fs::write(&file, settings)?;
+        let server = Server::start_with(&self.options.program, data.path(), &file)?;
+        let mut line = Line::to(&server)?;
+        let store = RedisStore::new(config.clone())?;
+        let reads = store.reads();
+        let bodies = corpus::ndjson(Naming::PredictionId, FRESH_SEED, events, 1);
+        let mut waits = Vec::with_capacity(events);
+        for (body, sent) in bodies.iter().zip(Predictions::new(FRESH_SEED)) {
+            let model = Key::Name(sent.model.into());
+            let watch = Stopwatch::start();
+            line.post(body)?;
+            self.runtime.block_on(async {
+                loop {
+                    match reads.prediction(&model, &sent.id).await {
+                        Ok(Some(_)) => return Ok(()),
+                        // The model may not be there either, or not yet whole.
+                        Ok(None) | Err(ReadError::NotKept { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            })?;
+            waits.push(watch.millis());
+        }
+        // The first ones make models and versions.
+        let figure = Figure::of(vec![Spread::of(waits.split_off(events / 10)).at(0.99)]);
+        let what = "an event over HTTP until Redis answers with it, p99";
+        Ok(Row::new(what, "ms", figure).mark(Mark::AtMost(10.0)))
     }
 }
