@@ -36,8 +36,13 @@ impl Commands {
 
 /// A command of a name on a key.
 pub(crate) fn command(name: &str, key: &str) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(key);
+    command_of(name, key, 8, 64)
+}
+
+/// The same, with room for so many more arguments, of so many bytes together.
+pub(crate) fn command_of(name: &str, key: &str, arguments: usize, bytes: usize) -> Cmd {
+    let mut command = Cmd::with_capacity(arguments + 2, name.len() + key.len() + bytes);
+    command.arg(name).arg(key);
     command
 }
 

@@ -17,7 +17,7 @@ use modelog_engine::names::EntityId;
 use redis::{RedisResult, Value};
 
 use super::Batches;
-use crate::connection::{Commands, Connection, command, int, list, refused, text};
+use crate::connection::{Commands, Connection, command, command_of, int, list, refused, text};
 use crate::error::RedisError;
 
 /// The last entry of each stream.
@@ -84,12 +84,12 @@ pub(crate) async fn write(
             }
             if listened.contains(&feed) {
                 let channel = batches.keys.channel(feed);
-                let mut publish = command("PUBLISH", &channel);
+                let mut publish = command_of("PUBLISH", &channel, 1, json.len());
                 publish.arg(&json);
                 published.push(publish);
             }
             if at >= passed {
-                let mut add = command("XADD", &key);
+                let mut add = command_of("XADD", &key, 10, json.len() + 128);
                 add.arg("MAXLEN").arg("~").arg(length);
                 add.arg(format!("{}-1", entry.offset));
                 add.arg("prev")

@@ -9,12 +9,16 @@ use modelog_engine::names::EntityId;
 use super::claim::Claim;
 use super::gather::Merged;
 use super::{Memory, PredictionKey};
-use crate::connection::command;
+use crate::connection::{command, command_of};
 use crate::fold::{Batches, Writes};
 use crate::keys::member;
 
 /// How many members go into an index with one command: few fat commands are faster than many thin ones.
 const MEMBERS_MAX: usize = 1000;
+
+/// How many fields a prediction has beside those of its events, and about how many bytes.
+const FIELDS_BESIDE: usize = 10;
+const BYTES_BESIDE: usize = 256;
 
 /// Members on their way into the indices of versions.
 #[derive(Debug, Default)]
@@ -61,7 +65,13 @@ pub(super) fn write(
         (None, _) => new.version,
     };
     let complete = new.complete_version.is_some() || there.is_some_and(|there| there.complete);
-    let mut hash = command("HSET", &key);
+    let fields = 2 * (new.fields.len() + FIELDS_BESIDE);
+    let bytes = new
+        .fields
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    let bytes = bytes.sum::<usize>() + BYTES_BESIDE;
+    let mut hash = command_of("HSET", &key, fields, bytes);
     if there.is_none() {
         hash.arg("prediction_id").arg(id);
         hash.arg("model_id").arg(model);
