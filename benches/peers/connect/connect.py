@@ -1,16 +1,15 @@
-"""Modelog beside Kafka Connect, and beside what people write themselves: one topic of one broker, one after the other, in one run.
+"""Modelog beside Kafka Connect, and beside what people write themselves: one topic of one broker, in turns, in one run.
 
 The topic has predictions, one in a message, in four partitions, compressed with LZ4.
 
 Into PostgreSQL: `modelog serve`, a worker of Kafka Connect with Debezium's JDBC sink, and a consumer in Python, in turns.
 Into streams of Redis: `modelog serve` with its defaults, which are SQLite and Parquet too, and a consumer in Python, in turns.
-Into Parquet: the topic gets more predictions, and `modelog bench --kafka` reads it. Then a worker with Apache Iceberg's sink writes it
-into a table; rows count when they are committed. At last the worker is killed with -9 in mid-load and started again.
+Into Parquet: the topic gets more predictions, and `modelog bench --kafka` reads it. Then a worker with Apache Iceberg's sink
+writes it into a table; rows count when they are committed. At last the worker is killed with -9 in mid-load and started again.
 """
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -50,7 +49,8 @@ def predictions():
 
 def fill(address: str, events, messages: int) -> None:
     """Puts the next so many into the topic."""
-    send = [BINARY, "produce", "-", "--format", "ndjson", "--compression", "lz4", "--brokers", address, "--topic", TOPIC]
+    send = [BINARY, "produce", "-", "--format", "ndjson", "--compression", "lz4"]
+    send += ["--brokers", address, "--topic", TOPIC]
     with subprocess.Popen(send, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as producing:
         producing.stdin.writelines(islice(events, messages))
     if producing.returncode:
@@ -138,7 +138,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="modelog-peers-", dir=arguments.dir)).absolute()
     # PostgreSQL's user has to get to its own.
     directory.chmod(0o711)
-    measured, tables = {}, []
+    measured = {}
 
     def report(part: str, found, rows: list[Row]) -> None:
         measured[part] = {"rows": [asdict(row) for row in rows], "measured": found}

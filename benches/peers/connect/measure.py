@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from servers import PATIENCE, Process
 
-# Of a program that compiles itself while it runs the start is not counted: figures are those from this share of the messages on.
+# Of what is compiled while it runs the start is not counted: figures are those from this share of the messages on.
 WARM = 0.3
 
 
@@ -90,10 +90,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         cells = [row.what, shown(row.modelog)]
         for peer, figures in row.peers.items():
-            # Those of a round were measured one after the other.
-            ratios = [ours / theirs for ours, theirs in zip(row.modelog, figures)] or [0.0]
-            if len(row.modelog) != len(figures):
-                ratios = [statistics.median(row.modelog) / statistics.median(figures)]
+            # What was measured in one round was measured one after the other.
+            ratios = [ours / theirs for ours, theirs in zip(row.modelog, figures, strict=True)]
             spread = f" ({min(ratios):.2f}–{max(ratios):.2f})" if len(ratios) > 1 else ""
             cells += [shown(figures), f"{statistics.median(ratios):.2f}{spread}", row.asked.get(peer, "")]
         lines.append(f"| {' | '.join(cells)} |")

@@ -1,8 +1,8 @@
 """From Kafka into a store that people query: PostgreSQL, and streams of Redis. Each store is the same server for everyone."""
 
 import os
-import signal
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -59,9 +59,13 @@ class Table:
     def rows(self) -> int:
         """The server's statistics are up to a second late: rows are counted where figures begin and where they end."""
         schema, _, name = self.table.rpartition(".")
-        place = "relname = %s AND schemaname = %s"
-        told = self.one(f"SELECT coalesce(sum(n_tup_ins), 0) FROM pg_stat_user_tables WHERE {place}", name, schema or "public")
-        if WARM * self.messages < told < 0.85 * self.messages or self.one("SELECT to_regclass(%s)", self.table) is None:
+        told = self.one(
+            "SELECT coalesce(sum(n_tup_ins), 0) FROM pg_stat_user_tables WHERE schemaname = %s AND relname = %s",
+            schema or "public",
+            name,
+        )
+        is_there = self.one("SELECT to_regclass(%s) IS NOT NULL", self.table)
+        if not is_there or WARM * self.messages < told < 0.85 * self.messages:
             return int(told)
         return self.one(f"SELECT count(*) FROM {self.table}")
 
@@ -139,15 +143,20 @@ def to_redis(address: str, topic: str, messages: int, rounds: int, directory: Pa
         return start_by_hand("redis", address, topic, home, server.url, "predictions")
 
     def by_hand_counts(client) -> None:
-        must_be(client.xlen("predictions"), messages, "entries of the stream")
+        must_be(by_hand_rows(client), messages, "entries of the stream")
+
+    def modelog_rows(client) -> int:
+        return int(client.hget("aidb:checkpoint", "offset") or 0)
+
+    def by_hand_rows(client) -> int:
+        return client.xlen("predictions")
 
     found = []
     for number in range(rounds):
-        done = lambda client: int(client.hget("aidb:checkpoint", "offset") or 0)
         found.append(
             {
-                "Modelog": measured(f"modelog-redis-{number}", modelog, done, modelog_counts),
-                XADD: measured(f"by-hand-redis-{number}", by_hand, lambda it: it.xlen("predictions"), by_hand_counts),
+                "Modelog": measured(f"modelog-redis-{number}", modelog, modelog_rows, modelog_counts),
+                XADD: measured(f"by-hand-redis-{number}", by_hand, by_hand_rows, by_hand_counts),
             }
         )
     return found

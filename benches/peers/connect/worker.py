@@ -81,7 +81,8 @@ class Worker:
     def start(self) -> None:
         java = ["java", "-Xms256M", "-Xmx2G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
         java += ["-XX:InitiatingHeapOccupancyPercent=35", "-Djava.awt.headless=true"]
-        java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{os.environ['MODELOG_CONNECT_JARS']}-worker/*"]
+        jars = f"{os.environ['MODELOG_CONNECT_JARS']}-worker/*"
+        java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars]
         properties = [self.directory / name for name in ["worker.properties", "sink.properties"]]
         self.process = Process([*java, "org.apache.kafka.connect.cli.ConnectStandalone", *properties], self.directory)
 
