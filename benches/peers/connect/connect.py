@@ -1,73 +1,40 @@
-"""Modelog beside Kafka Connect with Apache Iceberg's sink: the same topic of the same broker, one after the other, in one run.
+"""Modelog beside Kafka Connect, and beside what people write themselves: one topic of one broker, in turns, in one run.
 
-The topic has predictions, one in a message, in four partitions, compressed with LZ4. `modelog bench --kafka` reads it first.
-Then a worker of Kafka Connect, with the heap and the collector of its own start script and two tasks, writes it into an Iceberg
-table of Parquet files with zstd, as the sink does by itself; rows count when they are committed. At last the worker is killed
-with -9 in mid-load and started again.
+The topic has predictions, one in a message, in four partitions, compressed with LZ4.
+
+Into PostgreSQL: `modelog serve`, a worker of Kafka Connect with Debezium's JDBC sink, and a consumer in Python, in turns.
+Into streams of Redis: `modelog serve` with its defaults, which are SQLite and Parquet too, and a consumer in Python, in turns.
+Into Parquet: the topic gets more predictions, and `modelog bench --kafka` reads it. Then a worker with Apache Iceberg's sink
+writes it into a table; rows count when they are committed. At last the worker is killed with -9 in mid-load and started again.
 """
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
-BINARY = os.environ["MODELOG_BIN"]
-# How long the broker may take to answer, and the worker to bring something.
-PATIENCE = 180
-PARTITIONS = 4
-TASKS = 2
-# Start-up is not counted: figures are those from this share of the messages on.
-FROM = 0.3
-TABLE = "peers.predictions"
+from measure import WARM, Row, measure, table, watched
+from servers import Process, make_topic, start_broker
+from stores import BINARY, compared_postgres, compared_redis, to_postgres, to_redis
+from worker import Iceberg
 
-# What an event is, as Connect's JSON converter wants to be told.
-SCHEMA = {
-    "type": "struct",
-    "optional": False,
-    "fields": [
-        {"field": "type", "type": "string", "optional": True},
-        {"field": "prediction_id", "type": "string", "optional": True},
-        {"field": "model", "type": "string", "optional": True},
-        {"field": "version", "type": "string", "optional": True},
-        {
-            "field": "input",
-            "type": "struct",
-            "optional": True,
-            "fields": [{"field": "image", "type": "string", "optional": True}],
-        },
-        {
-            "field": "output",
-            "type": "struct",
-            "optional": True,
-            "fields": [
-                {"field": "class", "type": "int64", "optional": True},
-                {
-                    "field": "scores",
-                    "type": "array",
-                    "optional": True,
-                    "items": {"type": "double", "optional": True},
-                },
-            ],
-        },
-        {"field": "predicted_class", "type": "string", "optional": True},
-        {"field": "confidence", "type": "double", "optional": True},
-        {"field": "inference_time_ms", "type": "double", "optional": True},
-    ],
-}
+PARTS = ["postgres", "redis", "parquet"]
+TOPIC = "predictions"
+ICEBERG = "Connect, Iceberg's sink"
 
 
-def predictions(count: int):
-    """Lines as the benchmark of the program has them: random ids and payloads."""
+def predictions():
+    """Lines as the benchmark of the program has them, without end: random ids and payloads."""
     chance = random.Random(6)
-    for _ in range(count):
+    while True:
         share = [chance.randrange(10_000) / 10_000 for _ in range(3)]
         number = chance.randrange(1_000)
         yield (
@@ -80,305 +47,127 @@ def predictions(count: int):
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Process:
-    """A program of this run; it does not outlive it."""
-
-    started: list["Process"] = []
-
-    def __init__(self, command: list[str], directory: Path):
-        directory.mkdir(parents=True, exist_ok=True)
-        self.log = directory / "said"
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        Process.started.append(self)
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def anonymous_mib(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("RssAnon:"))
-
-    def must_live(self) -> None:
-        if self.process.poll() is not None:
-            sys.exit(f"{self.process.args[0]} ended:\n{self.log.read_text()[-5000:]}")
-
-    def end(self, sign: signal.Signals = signal.SIGTERM) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(sign)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def start_broker(directory: Path) -> str:
-    """A node of Apache Kafka with its defaults, in KRaft mode."""
-    directory.mkdir()
-    port, controller = free_port(), free_port()
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(directory / "data"),
-        "num.partitions": str(PARTITIONS),
-        "offsets.topic.replication.factor": "1",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "share.coordinator.state.topic.replication.factor": "1",
-        "share.coordinator.state.topic.min.isr": "1",
-    }
-    written = directory / "server.properties"
-    written.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    java = ["java", "-Xms1G", "-Xmx1G", "-cp", f"{os.environ['MODELOG_KAFKA_JARS']}/*"]
-    tool = [*java, "kafka.tools.StorageTool"]
-    cluster = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, check=True).stdout.split()[-1]
-    subprocess.run([*tool, "format", f"--cluster-id={cluster}", "-c", str(written)], capture_output=True, check=True)
-    broker = Process([*java, "kafka.Kafka", str(written)], directory)
-    address = f"127.0.0.1:{port}"
-    deadline = time.monotonic() + PATIENCE
-    while subprocess.run(["kcat", "-L", "-m", "2", "-b", address], capture_output=True).returncode != 0:
-        broker.must_live()
-        if time.monotonic() > deadline:
-            sys.exit(f"the broker does not answer:\n{broker.log.read_text()[-5000:]}")
-        time.sleep(0.2)
-    return address
-
-
-def make_topic(address: str, topic: str) -> None:
-    """The broker makes what a producer asks for."""
-    ask = ["kcat", "-L", "-b", address, "-t", topic, "-X", "allow.auto.create.topics=true"]
-    subprocess.run(ask, capture_output=True, check=True)
-
-
-def fill(address: str, topic: str, messages: int) -> None:
-    make_topic(address, topic)
-    send = [BINARY, "produce", "-", "--format", "ndjson", "--compression", "lz4", "--brokers", address, "--topic", topic]
+def fill(address: str, events, messages: int) -> None:
+    """Puts the next so many into the topic."""
+    send = [BINARY, "produce", "-", "--format", "ndjson", "--compression", "lz4"]
+    send += ["--brokers", address, "--topic", TOPIC]
     with subprocess.Popen(send, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as producing:
-        producing.stdin.writelines(predictions(messages))
+        producing.stdin.writelines(islice(events, messages))
     if producing.returncode:
         sys.exit("events could not be sent")
 
 
-def bench(address: str, topic: str, quick: bool, directory: Path) -> dict:
-    command = [BINARY, "bench", "--kafka", address, "--topic", topic, "--format", "json", "--dir", str(directory)]
+def bench(address: str, quick: bool, directory: Path) -> dict:
+    command = [BINARY, "bench", "--kafka", address, "--topic", TOPIC, "--format", "json", "--dir", str(directory)]
     done = subprocess.run([*command, *(["--quick"] if quick else [])], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
-class Worker:
-    """A worker of Kafka Connect with a table of its own; it may be started again."""
-
-    def __init__(self, address: str, topic: str, directory: Path, name: str):
-        self.directory = directory / name
-        self.directory.mkdir()
-        plugins = self.directory / "plugins"
-        plugins.mkdir()
-        (plugins / "iceberg").symlink_to(Path(f"{os.environ['MODELOG_CONNECT_JARS']}-iceberg").absolute())
-        # Its consumers may miss a topic that is made when it is first used.
-        make_topic(address, f"{name}-control")
-        self.write(
-            "worker.properties",
-            {
-                "bootstrap.servers": address,
-                "listeners": f"http://127.0.0.1:{free_port()}",
-                "plugin.path": plugins,
-                "plugin.discovery": "hybrid_warn",
-                "offset.storage.file.filename": self.directory / "offsets",
-                "key.converter": "org.apache.kafka.connect.storage.StringConverter",
-                "value.converter": "org.apache.kafka.connect.storage.StringConverter",
-                # The sink commits late with the default of a minute.
-                "offset.flush.interval.ms": 1000,
-                # Large polls, which are large batches: it is faster so than with its defaults.
-                "consumer.max.poll.records": 5000,
-                "consumer.max.partition.fetch.bytes": 8 << 20,
-                "consumer.fetch.max.bytes": 64 << 20,
-                "consumer.fetch.min.bytes": 256 << 10,
-                "consumer.fetch.max.wait.ms": 200,
-            },
-        )
-        self.write(
-            "sink.properties",
-            {
-                "name": name,
-                "topics": topic,
-                "tasks.max": TASKS,
-                "connector.class": "org.apache.iceberg.connect.IcebergSinkConnector",
-                "iceberg.catalog.type": "hadoop",
-                "iceberg.catalog.warehouse": f"file://{self.directory}/warehouse",
-                "iceberg.tables": TABLE,
-                "iceberg.tables.auto-create-enabled": "true",
-                "iceberg.control.topic": f"{name}-control",
-                "iceberg.control.commit.interval-ms": 10000,
-                f"iceberg.table.{TABLE}.write-props.write.parquet.compression-codec": "zstd",
-                "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-                "value.converter.schemas.enable": "true",
-                "value.converter.schema.content": json.dumps(SCHEMA, separators=(",", ":")),
-            },
-        )
-        self.start()
-
-    def write(self, name: str, settings: dict) -> None:
-        (self.directory / name).write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-
-    def start(self) -> None:
-        java = ["java", "-Xms256M", "-Xmx2G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
-        java += ["-XX:InitiatingHeapOccupancyPercent=35", "-Djava.awt.headless=true"]
-        java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{os.environ['MODELOG_CONNECT_JARS']}-worker/*"]
-        properties = [str(self.directory / name) for name in ["worker.properties", "sink.properties"]]
-        self.process = Process([*java, "org.apache.kafka.connect.cli.ConnectStandalone", *properties], self.directory)
-
-    def rows(self) -> int:
-        """Those in the table's current snapshot."""
-        metadata = self.directory / "warehouse" / TABLE.replace(".", "/") / "metadata"
-        newest = max(metadata.glob("*.metadata.json"), key=lambda file: file.stat().st_mtime_ns, default=None)
-        if newest is None:
-            return 0
-        try:
-            table = json.loads(newest.read_text())
-        except ValueError:
-            # It is being written.
-            return 0
-        current = [it for it in table["snapshots"] if it["snapshot-id"] == table.get("current-snapshot-id")]
-        return int(current[0]["summary"].get("total-records", 0)) if current else 0
-
-
-def watched(worker: Worker, until, seen) -> None:
-    """Looks at it until it is done; `seen` is told rows, and when. It is an error if nothing comes any more."""
-    last, since = 0, time.monotonic()
-    while not until(last):
-        time.sleep(0.25)
-        worker.process.must_live()
-        now, rows = time.monotonic(), max(worker.rows(), last)
-        if rows > last:
-            last, since = rows, now
-        seen(now, rows)
-        if now - since > PATIENCE:
-            sys.exit(f"Kafka Connect brings nothing any more:\n{worker.process.log.read_text()[-5000:]}")
-
-
-def measure_connect(address: str, topic: str, messages: int, directory: Path) -> dict:
-    worker = Worker(address, topic, directory, "connect")
-    samples, memory = [], []
-
-    def seen(now: float, rows: int) -> None:
-        samples.append((now, rows, worker.process.cpu_seconds()))
-        memory.append(worker.process.anonymous_mib())
-
-    watched(worker, lambda rows: rows >= messages, seen)
+def measure_iceberg(address: str, messages: int, directory: Path) -> dict:
+    worker = Iceberg(address, TOPIC, directory, "connect")
+    figures = measure(worker.process, worker.rows, messages, WARM)
     worker.process.end()
-    begun = next(sample for sample in samples if sample[1] >= FROM * messages)
-    end = next(sample for sample in samples if sample[1] >= messages)
-    rows = end[1] - begun[1]
-    return {
-        "events_per_second": rows / max(end[0] - begun[0], 0.25),
-        "cpu_seconds_per_million": (end[2] - begun[2]) / rows * 1e6,
-        "anonymous_mib": max(memory),
-        "rows": end[1],
-    }
+    return figures
 
 
-def kill_connect(address: str, topic: str, messages: int, directory: Path) -> dict:
+def kill_iceberg(address: str, messages: int, directory: Path) -> dict:
     """From its restart to the next rows."""
-    worker = Worker(address, topic, directory, "killed")
-    watched(worker, lambda rows: rows >= FROM * messages, lambda now, rows: None)
+    worker = Iceberg(address, TOPIC, directory, "killed")
+    watched(worker.process, worker.rows, lambda rows: rows >= WARM * messages, lambda now, rows: None)
     worker.process.end(signal.SIGKILL)
     before = worker.rows()
     started = time.monotonic()
     worker.start()
     more = []
-    watched(worker, lambda rows: rows > before, lambda now, rows: more.append(now))
+    watched(worker.process, worker.rows, lambda rows: rows > before, lambda now, rows: more.append(now))
     worker.process.end()
     return {"seconds": more[-1] - started, "rows_before": before}
 
 
-def row(report: dict, what: str, after: str = "") -> float:
-    """The figure of a row, the first of that name behind another."""
+def figure(report: dict, what: str, after: str = "") -> float:
+    """That of a row, the first of that name behind another."""
     names = [row["what"] for row in report["rows"]]
     start = next(number for number, name in enumerate(names) if name.startswith(after))
     found = next(row for row in report["rows"][start:] if row["what"].startswith(what))
     return found["figure"]["median"]
 
 
-def compared(report: dict, connect: dict, killed: dict) -> list[dict]:
+def compared_parquet(report: dict, connect: dict, killed: dict) -> list[Row]:
     """Rows of both, and the ratio that is asked for."""
     parquet = "Kafka → verified Parquet"
-    return [
-        {
-            "what": "Kafka → Parquet, events/s",
-            "modelog": row(report, parquet),
-            "connect": connect["events_per_second"],
-            "asked for": "≥ 3 ×",
-        },
-        {
-            "what": "CPU seconds a million",
-            "modelog": row(report, "  CPU time", parquet),
-            "connect": connect["cpu_seconds_per_million"],
-            "asked for": "≤ 1/3",
-        },
-        {
-            "what": "resident anonymous memory, MiB",
-            "modelog": row(report, "  memory meanwhile", parquet),
-            "connect": connect["anonymous_mib"],
-            "asked for": "≤ 1/5",
-        },
-        {
-            "what": "killed with -9: from restart to the next events, s",
-            "modelog": row(report, "killed with -9"),
-            "connect": killed["seconds"],
-            "asked for": "≤ 3 s",
-        },
+    rows = [
+        ("Kafka → Parquet, events/s", figure(report, parquet), connect["events_per_second"], "≥ 3 ×"),
+        ("CPU seconds a million", figure(report, "  CPU time", parquet), connect["cpu_seconds_per_million"], "≤ 1/3"),
+        (
+            "resident anonymous memory, MiB",
+            figure(report, "  memory meanwhile", parquet),
+            connect["anonymous_mib"],
+            "≤ 1/5",
+        ),
+        (
+            "killed with -9: from restart to the next events, s",
+            figure(report, "killed with -9"),
+            killed["seconds"],
+            "≤ 3 s",
+        ),
     ]
+    return [Row(what, [ours], {ICEBERG: [theirs]}, {ICEBERG: asked}) for what, ours, theirs, asked in rows]
 
 
-def table(rows: list[dict]) -> str:
-    lines = ["| what | Modelog | Connect, Iceberg's sink | Modelog by Connect | asked for |", "|---|---|---|---|---|"]
-    for it in rows:
-        ratio = it["modelog"] / it["connect"]
-        lines.append(
-            f"| {it['what']} | {it['modelog']:,.6g} | {it['connect']:,.6g} | {ratio:.2f} | {it['asked for']} |"
-        )
-    load = os.getloadavg()
-    lines += ["", f"{os.cpu_count()} cores; load {load[0]:.1f} (1 min), {load[1]:.1f} (5 min)."]
-    return "\n".join(lines)
+def printed(report: dict) -> None:
+    for it in report["rows"]:
+        of, limit = it["figure"], it["limit"]
+        beside = f", {limit['figure']['median']:,.6g} {limit['what']}: {limit['ratio']:.2f}" if limit else ""
+        spread = f"({of['least']:,.6g}–{of['greatest']:,.6g})"
+        print(f"{it['what']}: {of['median']:,.6g} {it['unit']} {spread}{beside}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
+    parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given again")
+    parser.add_argument("--rounds", type=int, help="how often each program fills PostgreSQL and Redis [3; a look: 1]")
     parser.add_argument("--format", choices=["table", "json"], default="table")
     parser.add_argument("--dir", type=Path, default=Path("."), help="where data is kept meanwhile: the disk measured")
     arguments = parser.parse_args()
-    # The sink commits every ten seconds: fewer would be one commit.
-    messages = 2_000_000 if arguments.quick else 4_000_000
+    quick, parts = arguments.quick, arguments.only or PARTS
+    rounds = arguments.rounds or (1 if quick else 3)
+    messages = 500_000 if quick else 1_000_000
+    # Iceberg's sink commits every ten seconds: fewer would be one commit.
+    messages_parquet = 2_000_000 if quick else 4_000_000
     directory = Path(tempfile.mkdtemp(prefix="modelog-peers-", dir=arguments.dir)).absolute()
+    # PostgreSQL's user has to get to its own.
+    directory.chmod(0o711)
+    measured = {}
+
+    def report(part: str, found, rows: list[Row]) -> None:
+        measured[part] = {"rows": [asdict(row) for row in rows], "measured": found}
+        if arguments.format == "table":
+            print(f"{table(rows)}\n", flush=True)
+
     try:
         address = start_broker(directory / "broker")
-        fill(address, "predictions", messages)
-        report = bench(address, "predictions", arguments.quick, directory / "modelog")
-        connect = measure_connect(address, "predictions", messages, directory)
-        killed = kill_connect(address, "predictions", messages, directory)
-        found = compared(report, connect, killed)
+        make_topic(address, TOPIC)
+        events = predictions()
+        if parts != ["parquet"]:
+            fill(address, events, messages)
+        if "postgres" in parts:
+            found = to_postgres(address, TOPIC, messages, rounds, directory)
+            report("postgres", found, compared_postgres(found))
+        if "redis" in parts:
+            found = to_redis(address, TOPIC, messages, rounds, directory)
+            report("redis", found, compared_redis(found))
+        if "parquet" in parts:
+            fill(address, events, messages_parquet - (messages if parts != ["parquet"] else 0))
+            benched = bench(address, quick, directory / "modelog")
+            connect = measure_iceberg(address, messages_parquet, directory)
+            killed = kill_iceberg(address, messages_parquet, directory)
+            if arguments.format == "table":
+                printed(benched)
+            found = {"bench": benched, "connect": connect, "killed": killed}
+            report("parquet", found, compared_parquet(benched, connect, killed))
         if arguments.format == "json":
-            print(json.dumps({"rows": found, "bench": report, "connect": connect, "killed": killed}, indent=1))
-        else:
-            for it in report["rows"]:
-                figure, limit = it["figure"], it["limit"]
-                beside = f", {limit['figure']['median']:,.6g} {limit['what']}: {limit['ratio']:.2f}" if limit else ""
-                spread = f"({figure['least']:,.6g}–{figure['greatest']:,.6g})"
-                print(f"{it['what']}: {figure['median']:,.6g} {it['unit']} {spread}{beside}")
-            print(f"\n{table(found)}")
+            print(json.dumps(measured, indent=1))
     finally:
         for process in reversed(Process.started):
             process.end()
