@@ -36,6 +36,8 @@ pub struct RedisConfig {
     pub connect_time: Duration,
     /// How long a reply may take.
     pub response_time: Duration,
+    /// How long a reply to a question may take, since somebody waits, and another store has the answer too.
+    pub read_time: Duration,
     /// How much a replica may be behind that becomes master: after every connection, so much is written again.
     pub rewind: Duration,
 }
@@ -102,6 +104,7 @@ impl Default for RedisConfig {
             key_file: None,
             connect_time: Duration::from_secs(5),
             response_time: Duration::from_secs(10),
+            read_time: Duration::from_secs(1),
             rewind: Duration::from_secs(10),
         }
     }

@@ -94,6 +94,9 @@ impl RedisFactory {
             // Histories of tests lie in the past.
             predictions_ttl: None,
             payload_bytes_max: usize::MAX,
+            // Whatever else the machine does.
+            read_time: Duration::from_secs(60),
+            response_time: Duration::from_secs(60),
             ..RedisConfig::default()
         };
         (self.change)(&mut config);

@@ -32,8 +32,6 @@ use crate::hash::Hash;
 use crate::health::NOT_WHOLE;
 use crate::keys::Keys;
 
-/// How long a reply to a question may take: somebody waits, and another store has the answer too.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a server that could not be reached is not tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The answer needs what Redis does not keep.
@@ -58,7 +56,7 @@ struct Server {
 
 impl RedisReads {
     pub(crate) fn new(config: Arc<RedisConfig>) -> Self {
-        let patience = config.response_time.min(PATIENCE);
+        let patience = config.response_time.min(config.read_time);
         let config = RedisConfig {
             response_time: patience,
             connect_time: config.connect_time.min(patience),
