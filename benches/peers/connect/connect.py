@@ -139,6 +139,8 @@ def main() -> None:
     # PostgreSQL's user has to get to its own.
     directory.chmod(0o711)
     measured = {}
+    # Asked to stop, it stops what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     def report(part: str, found, rows: list[Row]) -> None:
         measured[part] = {"rows": [asdict(row) for row in rows], "measured": found}
