@@ -57,7 +57,7 @@ pub(crate) async fn write(
     server: &mut Connection,
 ) -> Result<(), RedisError> {
     let feeds = gather(batches);
-    if feeds.is_empty() {
+    if feeds.is_empty() && passed.is_empty() {
         return Ok(());
     }
     read_tops(feeds.keys().chain(passed.keys()), batches, tops, server).await?;
