@@ -218,7 +218,7 @@ fn a_token_that_may_only_ingest_is_not_enough() {
     let server = Server::start(&home, &["--config", "modelog.toml", "--data", "second"]);
     let mut import = home.command(&["import", "--url", &server.url, "history"]);
     finish(import.env("MODELOG_TOKEN", "trainer").spawn().unwrap())
-        .fails(CONFIG, &["an import of Parquet must read", "403"]);
+        .fails(CONFIG, &["an import of Parquet", "must read", "403"]);
     server.stop();
     assert_eq!(events_of(&home, "second").len(), 0);
 }
