@@ -189,13 +189,8 @@ pub(crate) async fn rebuild(settings: &Settings, args: &RebuildArgs) -> Result<(
                     let names = names.join(" and ");
                     Failed::usage(format!("there is no projection {name}: there is {names}"))
                 })?;
-                // What is good may be read until it is replaced; whatever is wrong with the rest, it is about to be cleared.
-                if let Ok(Some(at)) = projection.open().await
-                    && engine.check(&at).is_ok()
-                    && at.fold_version == projection.fold_version()
-                {
-                    projection.start(&at);
-                }
+                // Whatever is wrong with what it holds, it is about to be cleared.
+                let _ = projection.open().await;
                 projection.clear().await.map_err(unable)?;
                 let handle = engine.project(projection);
                 catch_up(&engine, &handle, "rebuilding").await

@@ -261,7 +261,7 @@ def test_where_there_is_no_room_for_two_the_old_one_goes_first(store, settings, 
     assert server.stop() == 0
 
 
-def test_a_rebuild_without_the_server_is_aside_too(store, settings, tmp_path):  # noqa: F811
+def test_a_rebuild_without_a_server_of_ours(store, settings, tmp_path):  # noqa: F811
     settings(redis__ttl__predictions="forever")
     server = Server(tmp_path / "data").start()
     fill(server)
