@@ -162,6 +162,8 @@ impl Projection for SqlProjection {
 
     async fn open(&mut self) -> Result<Option<Checkpoint>, ProjectionError> {
         self.close().await;
+        // What cannot even be opened is not to be shown while it is built again.
+        self.good = false;
         let place = self.database.place();
         let mut writer = self.database.writer().await?;
         let mut transaction = database::begin(&mut writer.session, place).await?;
@@ -184,12 +186,15 @@ impl Projection for SqlProjection {
         view: View<'_>,
         to: Checkpoint,
     ) -> Result<(), ProjectionError> {
-        let applied = self.apply_all(batches, view, to).await;
-        if applied.is_err() {
-            // What was begun must not be held until somebody opens the store again.
-            self.close().await;
-        }
-        Ok(applied?)
+        let Err(error) = self.apply_all(batches, view, to).await else {
+            return Ok(());
+        };
+        // What was begun must not be held until somebody opens the store again.
+        self.close().await;
+        let error = ProjectionError::from(error);
+        // Something is wrong with the tables, and they are not to be shown while they are built again.
+        self.good &= matches!(error, ProjectionError::Unavailable(_));
+        Err(error)
     }
 
     /// Looks whether the server is there, and still has what was committed: after a crash, or where a replica took over, it
