@@ -370,13 +370,18 @@ def test_a_server_that_is_full_is_waited_for(store, settings, tmp_path):
     assert server.stop() == 0
 
 
-def test_a_server_that_throws_keys_away_is_not_believed(store, settings, tmp_path):
-    settings(redis__ttl__predictions="forever", read_from="redis")
+@pytest.mark.parametrize(
+    "policy",
+    ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"],
+)
+def test_a_server_that_throws_keys_away_is_not_believed(store, settings, tmp_path, policy):
+    # Those that have an expiry go with any policy.
+    settings(redis__ttl__predictions="1h", read_from="redis")
     server = Server(tmp_path / "data").start()
     post(server, *STORY, *(prediction(at, error="x" * 200) for at in range(1000)))
     caught_up(server)
     db = store.client()
-    db.config_set("maxmemory-policy", "allkeys-random")
+    db.config_set("maxmemory-policy", policy)
     db.config_set("maxmemory", db.info("memory")["used_memory"] - 300_000)
     post(server, *(prediction(at, error="x" * 200) for at in range(1000, 2000)))
     until(lambda: db.info("stats")["evicted_keys"] > 0, "keys go")

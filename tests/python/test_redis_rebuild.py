@@ -119,6 +119,16 @@ class Proxy:
         self.listener.close()
 
 
+def filled_through_a_proxy(store, settings, tmp_path):  # noqa: F811
+    """A proxy, a server that has filled the store through it, a client of the store, and what is there."""
+    proxy = Proxy(store.port)
+    settings(redis__ttl__predictions="forever", redis__url=f"redis://127.0.0.1:{proxy.port}", redis__streams="")
+    server = Server(tmp_path / "data").start()
+    fill(server, 200)
+    db = store.client()
+    return proxy, server, db, dump(db)
+
+
 def command_end(data: bytes) -> int | None:
     """Where the first command ends; none if it is not all there."""
     head = data.find(b"\r\n")
@@ -180,12 +190,7 @@ def test_nobody_misses_anything_while_it_is_built_again(store, settings, tmp_pat
 
 
 def test_a_rebuild_that_is_broken_off_anywhere_goes_on(store, settings, tmp_path):  # noqa: F811
-    proxy = Proxy(store.port)
-    settings(redis__ttl__predictions="forever", redis__url=f"redis://127.0.0.1:{proxy.port}", redis__streams="")
-    server = Server(tmp_path / "data").start()
-    fill(server, 200)
-    db = store.client()
-    right = dump(db)
+    proxy, server, db, right = filled_through_a_proxy(store, settings, tmp_path)
     proxy.watching = True
     spoil(db)
     rebuild(server)
@@ -215,12 +220,7 @@ def test_a_rebuild_that_is_broken_off_anywhere_goes_on(store, settings, tmp_path
 
 def test_a_rebuild_begins_again_on_a_server_that_has_not_heard_of_it(store, settings, tmp_path):  # noqa: F811
     """It dies in the middle, and comes back with what it had saved before."""
-    proxy = Proxy(store.port)
-    settings(redis__ttl__predictions="forever", redis__url=f"redis://127.0.0.1:{proxy.port}", redis__streams="")
-    server = Server(tmp_path / "data").start()
-    fill(server, 200)
-    db = store.client()
-    right = dump(db)
+    proxy, server, db, right = filled_through_a_proxy(store, settings, tmp_path)
     spoil(db)
     db.save()
     proxy.watching, proxy.at_cut = True, store.kill

@@ -6,9 +6,6 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::names::EntityId;
 
-/// How many are known.
-const LEFT_MAX: usize = 1 << 17;
-
 /// Values by the hashes of what has left; the oldest are forgotten.
 #[derive(Debug)]
 struct Newest<V> {
@@ -30,7 +27,7 @@ impl<V> Newest<V> {
         if self.values.insert(hash, value).is_none() {
             self.order.push_back(hash);
         }
-        if self.order.len() > LEFT_MAX
+        if self.order.len() > LeftIds::MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.values.remove(&oldest);
@@ -44,7 +41,7 @@ pub struct LeftIds(Newest<EntityId>);
 
 impl LeftIds {
     /// How many are known.
-    pub const MAX: usize = LEFT_MAX;
+    pub const MAX: usize = 1 << 17;
 
     /// By what a prediction is known.
     #[must_use]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::batch::EventBatch;
-use crate::event::{Event, EventLogged};
+use crate::event::{Event, EventLogged, Json};
 use crate::{AppendOptions, Config, Engine};
 
 /// A store in memory that fails on cue.
@@ -17,6 +17,10 @@ struct Store {
     /// What the next calls to `apply` end with.
     failures: VecDeque<Failure>,
     cleared: u32,
+    /// How many of the batches that are read ahead it keeps, the last ones; those of an ordinary store are not read ahead.
+    keeps: Option<usize>,
+    /// What it let go.
+    passed: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,24 @@ impl Projection for Recorder {
             }),
             Some(_) => Err(ProjectionError::Unavailable("away".into())),
         }
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.store().keeps.is_some()
+    }
+
+    async fn thin(
+        &mut self,
+        batches: &mut Vec<Arc<LoggedBatch>>,
+        _view: View<'_>,
+    ) -> Result<(), ProjectionError> {
+        let mut store = self.store();
+        let keeps = store.keeps.unwrap_or(usize::MAX);
+        let gone = batches.drain(..batches.len().saturating_sub(keeps));
+        store.passed.extend(gone.flat_map(|batch| {
+            (0..batch.rows).map(move |row| batch.first_offset.0 + u64::from(row))
+        }));
+        Ok(())
     }
 
     async fn clear(&mut self) -> Result<(), ProjectionError> {
@@ -224,4 +246,57 @@ async fn a_store_of_another_history_is_not_touched() {
     handle.wait_for(Offset(5), PATIENCE).await.unwrap();
     assert_eq!(recorder.store().seen, [2, 3, 4]);
     engine.close().await.unwrap();
+}
+
+/// Events with values that do not get shorter by packing.
+async fn append_noise(engine: &Engine, events: usize, bytes: usize) {
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        char::from(b'#' + (state >> 58) as u8 % 57)
+    });
+    let noise: String = noise.take(bytes + events).collect();
+    for at in 0..events {
+        let text = serde_json::to_string(&noise[at..at + bytes]).unwrap();
+        let event: Event = EventLogged {
+            name: "noise".into(),
+            data: Some(Json::parse(text).unwrap()),
+        }
+        .into();
+        let batch = EventBatch::from_events([&event]).unwrap();
+        engine
+            .append(batch, AppendOptions::default())
+            .await
+            .unwrap();
+    }
+}
+
+/// Far behind, it is read ahead for; what it lets go is not applied, everything else is, and the checkpoint covers both.
+#[tokio::test]
+async fn what_is_read_ahead_is_thinned_and_all_of_it_counts() {
+    const EVENTS: usize = 120;
+    for keeps in [0, 1, 40] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::new(directory.path());
+        config.log.reserve_bytes = 0;
+        let engine = Engine::open(config).unwrap();
+        append_noise(&engine, EVENTS, 256 << 10).await;
+        let recorder = Recorder::default();
+        recorder.store().keeps = Some(keeps);
+        let handle = engine.project(Box::new(recorder.clone()));
+        let tail = engine.tail();
+        assert_eq!(handle.wait_for(tail, PATIENCE).await, Ok(tail));
+        {
+            let store = recorder.store();
+            assert!(!store.passed.is_empty(), "{keeps}");
+            let mut all: Vec<u64> = store.seen.iter().chain(&store.passed).copied().collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..EVENTS as u64).collect::<Vec<_>>(), "{keeps}");
+            assert!(store.seen.is_sorted());
+            assert_eq!(store.checkpoint.map(|at| at.offset), Some(tail));
+        }
+        engine.close().await.unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use modelog_engine::event::EntityKind;
 
 use super::entities::{self, Indexed, Later};
-use super::fetch::{Reply, ask, contents, elements, pairs};
+use super::fetch::{Content, Reply, ask, contents, elements, pairs};
 use super::fields::Fields;
 use super::key::{Id, pattern};
 use super::order::Turn;
@@ -21,15 +21,12 @@ impl Reading<'_> {
         for kind in [Model, Version, Dataset, Experiment, Run] {
             let indexed = self.indexed(kind).await?;
             let ids: Vec<Id> = self.ids[kind as usize].iter().cloned().collect();
-            let mut at = 0;
-            while at < ids.len() {
-                let some = &ids[at..(at + self.pace.items).min(ids.len())];
-                at += some.len();
-                let keys: Vec<String> = some.iter().map(|id| self.names.key(kind, id)).collect();
-                let found = contents(&keys, &mut self.pace, &mut self.server).await?;
-                for ((id, key), content) in some.iter().zip(&keys).zip(found) {
+            let mut rest = ids.as_slice();
+            while !rest.is_empty() {
+                let (some, found) = self.next_of(kind, &mut rest).await?;
+                for (id, (key, content)) in some.iter().zip(found) {
                     let indexed = indexed.get(id).cloned().unwrap_or_default();
-                    let named = match fields(key, content) {
+                    let named = match fields(&key, content) {
                         Ok(None) => continue,
                         Ok(Some(mut fields)) => {
                             let prefix = &self.source.id_prefix;
@@ -46,6 +43,19 @@ impl Reading<'_> {
             }
         }
         self.experiments_of_runs().await
+    }
+
+    /// The next of some entities of a kind, as many as are asked for together, each with its key and what is there.
+    async fn next_of<'i>(
+        &mut self,
+        kind: EntityKind,
+        rest: &mut &'i [Id],
+    ) -> Result<(&'i [Id], Vec<(String, Content)>), RedisError> {
+        let (some, others) = rest.split_at(self.pace.items.min(rest.len()));
+        *rest = others;
+        let keys: Vec<String> = some.iter().map(|id| self.names.key(kind, id)).collect();
+        let found = contents(&keys, &mut self.pace, &mut self.server).await?;
+        Ok((some, keys.into_iter().zip(found).collect()))
     }
 
     /// What indices say of entities of a kind.
@@ -106,14 +116,11 @@ impl Reading<'_> {
         use EntityKind::{Dataset, Experiment, Model, Run, Version};
         for kind in [Model, Version, Dataset, Experiment, Run] {
             let ids: Vec<Id> = self.names.ids(kind).cloned().collect();
-            let mut at = 0;
-            while at < ids.len() {
-                let some = &ids[at..(at + self.pace.items).min(ids.len())];
-                at += some.len();
-                let keys: Vec<String> = some.iter().map(|id| self.names.key(kind, id)).collect();
-                let found = contents(&keys, &mut self.pace, &mut self.server).await?;
-                for ((id, key), content) in some.iter().zip(&keys).zip(found) {
-                    let fields = match fields(key, content) {
+            let mut rest = ids.as_slice();
+            while !rest.is_empty() {
+                let (some, found) = self.next_of(kind, &mut rest).await?;
+                for (id, (key, content)) in some.iter().zip(found) {
+                    let fields = match fields(&key, content) {
                         Ok(Some(fields)) => fields,
                         Ok(None) => continue,
                         Err(bad) => {
@@ -121,7 +128,7 @@ impl Reading<'_> {
                             continue;
                         }
                     };
-                    self.entity(kind, id, key, fields)?;
+                    self.entity(kind, id, &key, fields)?;
                 }
                 self.taker.passed(some.len() as u64);
             }

@@ -9,7 +9,7 @@ use modelog_engine::{Offset, Timestamp};
 
 use super::entities::ShownVersion;
 use super::{NOT_KEPT, RedisReads};
-use crate::connection::{Commands, command, list, text};
+use crate::connection::{Commands, command, int, list, text};
 use crate::error::RedisError;
 use crate::fold::predictions::{Given, Place, parse_place};
 use crate::hash::{Hash, parse_float};
@@ -168,28 +168,30 @@ impl RedisReads {
         model: &Key,
         id: &str,
     ) -> Result<Option<Prediction>, ReadError> {
-        let Some((model, _)) = self.shown(EntityKind::Model, model).await? else {
+        let Some((named, model)) = self.shown(EntityKind::Model, model).await? else {
             return Ok(None);
         };
         let id = encoded(id);
-        let keys = [id.clone(), format!("{id}:{}", model.id)];
-        let hashes = self
-            .hashes(keys.map(|rest| self.keys.prediction(&rest)).to_vec())
-            .await?;
+        let keys = [id.clone(), format!("{id}:{}", named.id)];
+        let keys = keys.map(|rest| self.keys.prediction(&rest));
+        let mut commands = Commands::default();
+        for key in &keys {
+            commands.push(command("HGETALL", key));
+        }
+        commands.push(command("HLEN", &self.keys.left()));
+        let mut replies = self.run(commands).await?.into_iter();
         let mut found = None;
-        for hash in hashes.into_iter().flatten() {
+        for (key, reply) in keys.into_iter().zip(replies.by_ref()) {
             // A key that is only claimed holds nothing yet.
-            if hash.get("model_id").is_some() {
+            let hash = Hash::read(key, reply)?.filter(|hash| hash.get("model_id").is_some());
+            if let Some(hash) = hash {
                 let read = read_prediction(&hash)?;
-                if read.model == model.id {
+                if read.model == named.id {
                     found = Some(read);
                 }
             }
         }
-        let mut commands = Commands::default();
-        commands.push(command("HLEN", &self.keys.left()));
-        let lost = self.run(commands).await?;
-        let lost = lost.first().and_then(crate::connection::int) > Some(0);
+        let lost = replies.next().as_ref().and_then(int) > Some(0);
         let Some(found) = found else {
             // It may have left, or expired.
             return if lost || self.config.predictions_ttl.is_some() {
@@ -198,17 +200,19 @@ impl RedisReads {
                 Ok(None)
             };
         };
+        let left = async {
+            match lost {
+                true => Ok(self.left(found.version).await?),
+                false => Ok(None),
+            }
+        };
+        let model = Some((named, model));
+        let (left, shown) = tokio::try_join!(left, self.version_of(model, found.version))?;
         let place = (found.view.time.micros(), found.view.log_offset.0);
-        if lost
-            && self
-                .left(found.version)
-                .await?
-                .is_some_and(|left| place <= left)
-        {
+        if left.is_some_and(|left| place <= left) {
             return Err(NOT_KEPT);
         }
-        let version = VersionKey::Id(found.version);
-        Ok(self.shown_version(&version).await?.map(|_| found.view))
+        Ok(shown.map(|_| found.view))
     }
 }
 

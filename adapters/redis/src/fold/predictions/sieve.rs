@@ -178,7 +178,8 @@ pub(crate) async fn thin(
         return Ok(all_stay);
     };
     let room = Room::of(&batches);
-    if !listened(room.feeds(), batches, server).await?.is_empty() {
+    let feeds = room.feeds();
+    if !feeds.is_empty() && !listened(feeds, batches, server).await?.is_empty() {
         return Ok(all_stay);
     }
     let mut gone = std::mem::take(&mut memory.gone);
@@ -230,6 +231,12 @@ struct Room {
 impl Room {
     fn of(batches: &Batches<'_>) -> Self {
         let streams = batches.config.streams;
+        if !(streams.predictions || streams.events) {
+            return Self {
+                fits: vec![false; batches.all.len()],
+                later: HashMap::new(),
+            };
+        }
         let length = batches.config.stream_length;
         let mut later: HashMap<Feed, usize> = HashMap::new();
         let mut fits = Vec::with_capacity(batches.all.len());
