@@ -1,4 +1,7 @@
 //! A connection: commands go out in pipelines of bounded size, and every reply is looked at.
+//!
+//! Commands come from iterators, so that many of them are made one pipeline after the other, while the server is at work
+//! on those before, and never stand in memory all at once.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -19,19 +22,14 @@ const PIPELINE_BYTES: usize = 1 << 20;
 const PIPELINES: usize = 3;
 
 /// Commands on their way, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Commands {
-    all: Vec<Cmd>,
-}
+pub(crate) type Commands = Vec<Cmd>;
 
-impl Commands {
-    pub(crate) fn push(&mut self, command: Cmd) {
-        self.all.push(command);
-    }
+/// Commands that are made one after the other as they are sent.
+pub(crate) type Made<'a> = Box<dyn Iterator<Item = Cmd> + Send + 'a>;
 
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
+/// Commands as they are made. The compiler cannot follow the types of closures through what waits; so they are hidden.
+pub(crate) fn made<'a>(commands: impl Iterator<Item = Cmd> + Send + 'a) -> Made<'a> {
+    Box::new(commands)
 }
 
 /// A command of a name on a key.
@@ -55,9 +53,10 @@ fn bytes(command: &Cmd) -> usize {
 }
 
 /// The next commands, as many as go together.
-fn next_pipeline(rest: &mut Peekable<std::vec::IntoIter<Cmd>>) -> Option<Pipeline> {
+fn next_pipeline(rest: &mut Peekable<impl Iterator<Item = Cmd>>) -> Option<Pipeline> {
     rest.peek()?;
-    let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(rest.len()));
+    let (least, most) = rest.size_hint();
+    let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(most.unwrap_or(least)));
     pipeline.ignore_errors();
     let (mut count, mut size) = (0, 0);
     while let Some(command) = rest.next_if(|command| {
@@ -98,8 +97,12 @@ impl Connection {
     ///
     /// # Errors
     /// The first command that was refused; some of those behind it were done all the same.
-    pub(crate) async fn run(&mut self, commands: Commands) -> Result<Vec<Value>, RedisError> {
-        let mut replies = Vec::with_capacity(commands.len());
+    pub(crate) async fn run<I>(&mut self, commands: I) -> Result<Vec<Value>, RedisError>
+    where
+        I: IntoIterator<Item = Cmd, IntoIter: Send>,
+    {
+        let commands = commands.into_iter();
+        let mut replies = Vec::with_capacity(commands.size_hint().0);
         self.each(commands, |command, reply| {
             replies.push(reply.map_err(|error| refused(command, error))?);
             Ok(())
@@ -112,12 +115,15 @@ impl Connection {
     ///
     /// # Errors
     /// The first error that `see` answers with, or that the server cannot be reached.
-    pub(crate) async fn each(
+    pub(crate) async fn each<I>(
         &mut self,
-        commands: Commands,
+        commands: I,
         mut see: impl FnMut(&Cmd, RedisResult<Value>) -> Result<(), RedisError>,
-    ) -> Result<(), RedisError> {
-        let mut rest = commands.all.into_iter().peekable();
+    ) -> Result<(), RedisError>
+    where
+        I: IntoIterator<Item = Cmd, IntoIter: Send>,
+    {
+        let mut rest = commands.into_iter().peekable();
         let pipelines = std::iter::from_fn(move || next_pipeline(&mut rest));
         let server = self.server.clone();
         let sent = pipelines.map(|pipeline| {
@@ -140,9 +146,7 @@ impl Connection {
 
     /// The reply to one command.
     pub(crate) async fn one(&mut self, command: Cmd) -> Result<Value, RedisError> {
-        let mut commands = Commands::default();
-        commands.push(command);
-        Ok(self.run(commands).await?.pop().unwrap_or(Value::Nil))
+        Ok(self.run([command]).await?.pop().unwrap_or(Value::Nil))
     }
 
     fn lost(&self, source: redis::RedisError) -> RedisError {

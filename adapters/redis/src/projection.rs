@@ -193,10 +193,11 @@ impl RedisProjection {
         fold::entities::apply(batches, server, &mut writes).await?;
         fold::series::apply(batches, server, &mut writes).await?;
         let memory = &mut session.memory;
-        let versions = fold::predictions::apply(batches, memory, server, &mut writes).await?;
+        let predictions = fold::predictions::prepare(batches, memory, server, &mut writes).await?;
         let published = fold::statistics::publish(batches, view, session.published, &mut writes);
         server.run(writes.bounds).await?;
         server.run(writes.first).await?;
+        let versions = predictions.write(batches, memory, server).await?;
         server.run(writes.then).await?;
         fold::predictions::trim(&versions, &batches, memory, server).await?;
         let passed = std::mem::take(&mut memory.gone.tops);

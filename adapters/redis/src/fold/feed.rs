@@ -13,11 +13,13 @@ use std::fmt;
 use modelog_engine::batch::Row;
 use modelog_engine::event::schema::column;
 use modelog_engine::event::{EntityKind, Kind};
-use modelog_engine::names::EntityId;
-use redis::{RedisResult, Value};
+use modelog_engine::names::{EntityId, Versions};
+use redis::{Cmd, RedisResult, Value};
 
 use super::Batches;
-use crate::connection::{Commands, Connection, command, command_of, int, list, refused, text};
+use crate::connection::{
+    Commands, Connection, command, command_of, int, list, made, refused, text,
+};
 use crate::error::RedisError;
 
 /// The last entry of each stream.
@@ -43,10 +45,25 @@ impl fmt::Display for Feed {
     }
 }
 
-/// An entry on its way.
+/// An event on its way into its feeds, by their places in a list.
 struct Entry<'a> {
-    offset: u64,
     row: Row<'a>,
+    feeds: [Option<usize>; FEEDS_MAX],
+}
+
+/// In how many feeds an event is: that of all events, and one of its own kind.
+const FEEDS_MAX: usize = 2;
+
+/// A feed that is written.
+struct Writing {
+    feed: Feed,
+    /// How many events there are for it that it did not have.
+    fresh: usize,
+    key: String,
+    /// The last entry.
+    top: Option<u64>,
+    /// Where somebody listens.
+    channel: Option<String>,
 }
 
 /// Writes the feeds. `passed` is up to where they were passed over.
@@ -56,68 +73,107 @@ pub(crate) async fn write(
     tops: &mut Tops,
     server: &mut Connection,
 ) -> Result<(), RedisError> {
-    let feeds = gather(batches);
+    let (entries, feeds) = gather(batches);
     if feeds.is_empty() && passed.is_empty() {
         return Ok(());
     }
-    read_tops(feeds.keys().chain(passed.keys()), batches, tops, server).await?;
+    read_tops(feeds.iter().chain(passed.keys()), batches, tops, server).await?;
     for (feed, offset) in passed {
         let top = tops.entry(feed).or_insert(offset);
         *top = offset.max(*top);
     }
-    let listened = listened(feeds.keys().copied().collect(), batches, server).await?;
-    let mut commands = Commands::default();
-    let mut published = Commands::default();
-    let length = batches.config.stream_length;
-    for (feed, entries) in feeds {
-        let key = batches.keys.stream(feed);
-        let mut top = tops.get(&feed).copied();
-        let fresh: Vec<Entry<'_>> = entries
-            .into_iter()
-            .filter(|entry| top.is_none_or(|top| entry.offset > top))
-            .collect();
-        let passed = fresh.len().saturating_sub(length);
-        for (at, entry) in fresh.into_iter().enumerate() {
-            let mut json = Vec::new();
-            if at >= passed || listened.contains(&feed) {
-                entry.row.write_json(&mut json);
-            }
-            if listened.contains(&feed) {
-                let channel = batches.keys.channel(feed);
-                let mut publish = command_of("PUBLISH", &channel, 1, json.len());
-                publish.arg(&json);
-                published.push(publish);
-            }
-            if at >= passed {
-                let mut add = command_of("XADD", &key, 10, json.len() + 128);
-                add.arg("MAXLEN").arg("~").arg(length);
-                add.arg(format!("{}-1", entry.offset));
-                add.arg("prev")
-                    .arg(top.map_or_else(String::new, |top| format!("{top}-1")));
-                add.arg("kind").arg(entry.row.kind().name());
-                add.arg("event").arg(json);
-                commands.push(add);
-            }
-            top = Some(entry.offset);
-        }
-        if let Some(top) = top {
-            tops.insert(feed, top);
+    let listened = listened(feeds.clone(), batches, server).await?;
+    let mut feeds: Vec<Writing> = feeds
+        .into_iter()
+        .map(|feed| Writing {
+            feed,
+            fresh: 0,
+            key: batches.keys.stream(feed),
+            top: tops.get(&feed).copied(),
+            channel: listened.contains(&feed).then(|| batches.keys.channel(feed)),
+        })
+        .collect();
+    for entry in &entries {
+        for feed in entry.feeds.into_iter().flatten() {
+            feeds[feed].count(entry.row.offset().0);
         }
     }
-    let written = |command: &redis::Cmd, reply: RedisResult<Value>| match reply {
+    let mut published = Commands::default();
+    let length = batches.config.stream_length;
+    let mut json = Vec::new();
+    let commands = entries.iter().flat_map(|entry| {
+        json.clear();
+        entry.feeds.map(|feed| {
+            let feed = &mut feeds[feed?];
+            feed.add(entry.row, length, &mut json, &mut published)
+        })
+    });
+    let written = |command: &Cmd, reply: RedisResult<Value>| match reply {
         Err(error) if !is_not_above(&error) => Err(refused(command, error)),
         _ => Ok(()),
     };
-    let outcome = async {
-        server.each(commands, written).await?;
-        server.run(published).await.map(drop)
-    };
-    let outcome = outcome.await;
-    if outcome.is_err() {
+    let mut outcome = server.each(made(commands.flatten()), written).await;
+    if outcome.is_ok() {
+        outcome = server.run(published).await.map(drop);
+    }
+    if outcome.is_ok() {
+        let written = feeds
+            .iter()
+            .filter_map(|feed| feed.top.map(|top| (feed.feed, top)));
+        tops.extend(written);
+    } else {
         // What is there is asked for again.
         tops.clear();
     }
     outcome
+}
+
+impl Writing {
+    fn is_fresh(&self, offset: u64) -> bool {
+        self.top.is_none_or(|top| offset > top)
+    }
+
+    /// Counts an event.
+    fn count(&mut self, offset: u64) {
+        if self.is_fresh(offset) {
+            self.fresh += 1;
+        }
+    }
+
+    /// The entry of an event, unless the feed has it or no room for it. `json` is the event, or empty until it is needed.
+    fn add(
+        &mut self,
+        row: Row<'_>,
+        length: usize,
+        json: &mut Vec<u8>,
+        published: &mut Commands,
+    ) -> Option<Cmd> {
+        let offset = row.offset().0;
+        if !self.is_fresh(offset) {
+            return None;
+        }
+        let before = self.top.replace(offset);
+        let fits = self.fresh <= length;
+        self.fresh -= 1;
+        if json.is_empty() && (fits || self.channel.is_some()) {
+            row.write_json(json);
+        }
+        if let Some(channel) = &self.channel {
+            let mut publish = command_of("PUBLISH", channel, 1, json.len());
+            publish.arg(&*json);
+            published.push(publish);
+        }
+        fits.then(|| {
+            let mut add = command_of("XADD", &self.key, 10, json.len() + 128);
+            add.arg("MAXLEN").arg("~").arg(length);
+            add.arg(format!("{offset}-1"));
+            add.arg("prev")
+                .arg(before.map_or_else(String::new, |top| format!("{top}-1")));
+            add.arg("kind").arg(row.kind().name());
+            add.arg("event").arg(&*json);
+            add
+        })
+    }
 }
 
 /// Whether an entry was there already.
@@ -127,47 +183,50 @@ fn is_not_above(error: &redis::RedisError) -> bool {
         .contains("equal or smaller than the target stream top item")
 }
 
-fn gather<'a>(batches: Batches<'a>) -> HashMap<Feed, Vec<Entry<'a>>> {
+/// The events that were not applied, with their feeds.
+fn gather(batches: Batches<'_>) -> (Vec<Entry<'_>>, Vec<Feed>) {
     let streams = batches.config.streams;
-    let mut feeds: HashMap<Feed, Vec<Entry<'a>>> = HashMap::new();
+    let (mut entries, mut feeds) = (Vec::new(), Vec::new());
     if !(streams.predictions || streams.metrics || streams.events) {
-        return feeds;
+        return (entries, feeds);
     }
+    let mut places: HashMap<Feed, usize> = HashMap::new();
+    let mut place = |feed| {
+        *places.entry(feed).or_insert_with(|| {
+            feeds.push(feed);
+            feeds.len() - 1
+        })
+    };
+    let mut versions = Versions::new(batches.names);
     for batch in batches.pending() {
         for row in batch.in_order() {
-            let offset = row.offset();
-            if offset < batches.done {
+            if row.offset() < batches.done {
                 continue;
             }
-            let mut push = |feed| {
-                let entries = feeds.entry(feed).or_default();
-                entries.push(Entry {
-                    offset: offset.0,
-                    row,
-                });
-            };
-            if streams.events {
-                push(Feed::Events);
-            }
-            match row.kind() {
+            let own = match row.kind() {
                 Kind::PredictionLogged if streams.predictions => {
                     const MODEL: usize = column(Kind::PredictionLogged, "model");
                     const VERSION: usize = column(Kind::PredictionLogged, "version");
-                    if let Some(version) = batches.names.named_version(row, MODEL, VERSION) {
-                        push(Feed::Predictions(version));
-                    }
+                    let version = row
+                        .text(MODEL)
+                        .and_then(|model| versions.get(model, row.text(VERSION)).1);
+                    version.map(Feed::Predictions)
                 }
                 Kind::MetricLogged if streams.metrics => {
                     const RUN: usize = column(Kind::MetricLogged, "run");
-                    if let Some(run) = batches.names.named(row, EntityKind::Run, RUN) {
-                        push(Feed::Metrics(run));
-                    }
+                    let run = batches.names.named(row, EntityKind::Run, RUN);
+                    run.map(Feed::Metrics)
                 }
-                _ => {}
-            }
+                _ => None,
+            };
+            let all = streams.events.then_some(Feed::Events);
+            entries.push(Entry {
+                row,
+                feeds: [all, own].map(|feed| feed.map(&mut place)),
+            });
         }
     }
-    feeds
+    (entries, feeds)
 }
 
 /// The last entries of streams that were not written since the connection was made.
@@ -214,10 +273,7 @@ pub(crate) async fn listened(
     }
     let mut patterns = redis::cmd("PUBSUB");
     patterns.arg("NUMPAT");
-    let mut commands = Commands::default();
-    commands.push(asked);
-    commands.push(patterns);
-    let mut replies = server.run(commands).await?.into_iter();
+    let mut replies = server.run([asked, patterns]).await?.into_iter();
     let counts = list(replies.next().unwrap_or(Value::Nil));
     // Whoever listens to a pattern may mean any of them.
     let patterns = replies.next().as_ref().and_then(int).unwrap_or(0) > 0;

@@ -54,9 +54,8 @@ pub(super) async fn ask(
     commands: impl IntoIterator<Item = Cmd>,
     server: &mut Connection,
 ) -> Result<Vec<Reply>, RedisError> {
-    let mut all = Commands::default();
-    commands.into_iter().for_each(|command| all.push(command));
-    let mut replies = Vec::with_capacity(all.len());
+    let commands: Commands = commands.into_iter().collect();
+    let mut replies = Vec::with_capacity(commands.len());
     let see = |command: &Cmd, reply: RedisResult<Value>| {
         replies.push(match reply {
             Ok(value) => Reply::Value(value),
@@ -65,7 +64,7 @@ pub(super) async fn ask(
         });
         Ok(())
     };
-    server.each(all, see).await?;
+    server.each(commands, see).await?;
     Ok(replies)
 }
 

@@ -96,9 +96,7 @@ impl RedisReads {
             asked.arg("LIMIT").arg(turn * step).arg(step);
             let mut bound = command("HGET", &self.keys.left());
             bound.arg(version);
-            let mut commands = Commands::default();
-            commands.push(asked);
-            commands.push(bound);
+            let commands = vec![asked, bound];
             let mut replies = self.run(commands).await?.into_iter();
             let mut reply = || replies.next().unwrap_or(redis::Value::Nil);
             let found = read_members(&key, list(reply()))?;

@@ -7,7 +7,7 @@ use modelog_engine::stats::{LabelFacts, PredictionFacts, VersionStatistics};
 use modelog_engine::{Offset, Timestamp};
 
 use super::RedisReads;
-use crate::connection::{Commands, command, text};
+use crate::connection::{command, text};
 use crate::error::RedisError;
 use crate::hash::Hash;
 
@@ -55,9 +55,7 @@ impl RedisReads {
             state.arg("state");
             let mut as_of = command("HGET", &self.keys.stats(None));
             as_of.arg("as_of_offset");
-            let mut commands = Commands::default();
-            commands.push(state);
-            commands.push(as_of);
+            let commands = vec![state, as_of];
             let replies = self.run(commands).await?;
             let statistics = match text(&replies[0]) {
                 Some(state) => {

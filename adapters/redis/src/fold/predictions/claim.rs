@@ -9,7 +9,7 @@ use redis::Value;
 use super::gather::Merged;
 use super::given::Given;
 use super::{Memory, Place, PredictionKey, SHARED};
-use crate::connection::{Commands, Connection, command, int, list, text};
+use crate::connection::{Commands, Connection, command, int, list, made, text};
 use crate::error::RedisError;
 use crate::fold::Batches;
 use crate::keys::encoded;
@@ -40,22 +40,21 @@ pub(super) struct Claim {
 /// The plain key belongs to whoever had it first; another model with the same id has a key of its own, which is told in a
 /// set beside, and keeps it when the plain one becomes free. A key that was claimed and not written, since the program ended
 /// there, is claimed by the same event again.
-pub(super) async fn claim(
-    predictions: &HashMap<PredictionKey, Merged>,
+pub(super) async fn claim<'a>(
+    predictions: &HashMap<PredictionKey<'a>, Merged<'a>>,
     batches: &Batches<'_>,
     memory: &mut Memory,
     server: &mut Connection,
-) -> Result<BTreeMap<PredictionKey, Claim>, RedisError> {
-    let mut order: Vec<(&PredictionKey, &Merged)> = predictions.iter().collect();
+) -> Result<BTreeMap<PredictionKey<'a>, Claim>, RedisError> {
+    let mut order: Vec<(&PredictionKey<'a>, &Merged<'a>)> = predictions.iter().collect();
     order.sort_unstable_by_key(|(_, merged)| merged.place.1);
     let mut strangers = Vec::new();
     if memory.shared {
-        let mut commands = Commands::default();
-        for ((model, id), _) in &order {
+        let commands = order.iter().map(|((model, id), _)| {
             let own = format!("{}:{model}", encoded(id));
-            commands.push(command("EXISTS", &batches.keys.prediction(&own)));
-        }
-        let own = replies_are_one(server.run(commands).await?);
+            command("EXISTS", &batches.keys.prediction(&own))
+        });
+        let own = replies_are_one(server.run(made(commands)).await?);
         let mut own = own.into_iter();
         order.retain(|entry| {
             let has_own = own.next() == Some(true);
@@ -66,13 +65,12 @@ pub(super) async fn claim(
         });
     }
     let mut claimed = BTreeMap::new();
-    let mut commands = Commands::default();
-    for ((_, id), merged) in &order {
+    let commands = order.iter().map(|((_, id), merged)| {
         let mut first = command("HSETNX", &batches.keys.prediction(&encoded(id)));
         first.arg("log_offset").arg(merged.place.1);
-        commands.push(first);
-    }
-    let new: Vec<bool> = replies_are_one(server.run(commands).await?);
+        first
+    });
+    let new: Vec<bool> = replies_are_one(server.run(made(commands)).await?);
     let mut others = Vec::new();
     for ((key, merged), new) in order.into_iter().zip(new) {
         if new {
@@ -180,8 +178,7 @@ pub(super) async fn there(
     server: &mut Connection,
 ) -> Result<Vec<Found>, RedisError> {
     let rests: Vec<String> = rests.collect();
-    let mut commands = Commands::default();
-    for rest in &rests {
+    let commands = rests.iter().map(|rest| {
         let mut command = command("HMGET", &batches.keys.prediction(rest));
         command.arg(&[
             "log_offset",
@@ -192,9 +189,9 @@ pub(super) async fn there(
             "omitted",
             "feedback",
         ]);
-        commands.push(command);
-    }
-    let replies = server.run(commands).await?;
+        command
+    });
+    let replies = server.run(made(commands)).await?;
     let mut found = Vec::with_capacity(replies.len());
     for (rest, reply) in rests.into_iter().zip(replies) {
         let fields = list(reply);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use modelog_engine::batch::{LoggedBatch, Table};
 use modelog_engine::event::schema::{self, FieldType, column};
@@ -19,38 +19,53 @@ use crate::hash::float;
 
 /// What the events of a batch say of a prediction.
 #[derive(Debug)]
-pub(super) struct Merged {
+pub(super) struct Merged<'a> {
     /// The place of the first of them.
     pub(super) place: Place,
     pub(super) append_time: Timestamp,
     pub(super) version: EntityId,
     /// The version a whole prediction or a response named last.
     pub(super) complete_version: Option<EntityId>,
-    pub(super) fields: BTreeMap<&'static str, String>,
+    /// With those of the schema.
+    pub(super) fields: Vec<(&'static str, Cow<'a, str>)>,
     /// JSON fields that are too large.
     pub(super) omitted: BTreeSet<&'static str>,
 }
 
-impl Merged {
+impl<'a> Merged<'a> {
     pub(super) fn version(&self) -> EntityId {
         self.complete_version.unwrap_or(self.version)
+    }
+
+    /// Whether there is a value of a field.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(known, _)| *known == name)
+    }
+
+    /// Writes over what an earlier event said, if `is_first` is not.
+    fn set(&mut self, name: &'static str, value: Cow<'a, str>, is_first: bool) {
+        let mut known = self.fields.iter_mut();
+        match known.find(|(known, _)| !is_first && *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.fields.push((name, value)),
+        }
     }
 }
 
 /// What the batches say.
 #[derive(Default)]
-pub(super) struct Gathered {
-    pub(super) predictions: HashMap<PredictionKey, Merged>,
+pub(super) struct Gathered<'a> {
+    pub(super) predictions: HashMap<PredictionKey<'a>, Merged<'a>>,
     /// By prediction id: of a model, or of any.
     pub(super) feedback: Feedback,
 }
 
 /// Puts together what stays; what goes is noted.
-pub(super) fn gather(
-    batches: &Batches<'_>,
+pub(super) fn gather<'a>(
+    batches: &Batches<'a>,
     sieve: Option<&Sieve>,
     memory: &mut Memory,
-) -> Gathered {
+) -> Gathered<'a> {
     let mut gathered = Gathered::default();
     let mut gone = std::mem::take(&mut memory.gone);
     for batch in batches.pending() {
@@ -150,25 +165,27 @@ fn fields(table: &Table) -> Vec<(usize, &'static str, FieldType)> {
         .collect()
 }
 
-fn gather_prediction(
-    batch: &LoggedBatch,
-    table: &Table,
+fn gather_prediction<'a>(
+    batch: &'a LoggedBatch,
+    table: &'a Table,
     fields: &[(usize, &'static str, FieldType)],
-    row: Row<'_>,
+    row: Row<'a>,
     batches: &Batches<'_>,
-    all: &mut HashMap<PredictionKey, Merged>,
+    all: &mut HashMap<PredictionKey<'a>, Merged<'a>>,
 ) {
     let (number, version) = (row.number, row.version);
-    let merged = all
-        .entry((row.model, row.id.into_owned()))
-        .or_insert_with(|| Merged {
+    let mut is_first = false;
+    let merged = all.entry((row.model, row.id)).or_insert_with(|| {
+        is_first = true;
+        Merged {
             place: row.place,
             append_time: batch.append_time,
             version,
             complete_version: None,
-            fields: BTreeMap::new(),
+            fields: Vec::with_capacity(fields.len()),
             omitted: BTreeSet::new(),
-        });
+        }
+    });
     if !row.is_request {
         merged.complete_version = Some(version);
     } else if merged.complete_version.is_none() {
@@ -176,26 +193,26 @@ fn gather_prediction(
     }
     merged.append_time = batch.append_time;
     for (column, name, ty) in fields {
-        let value = match ty {
-            FieldType::Int => table
-                .ints(*column)
-                .get(number)
-                .map(|value| value.to_string()),
+        let value: Option<Cow<'_, str>> = match ty {
+            FieldType::Int => {
+                let value = table.ints(*column).get(number);
+                value.map(|value| value.to_string().into())
+            }
             // The sign of a zero is not kept: databases do not either.
-            FieldType::Float => table
-                .floats(*column)
-                .get(number)
-                .map(|value| float(value + 0.0)),
-            _ => table.text(*column).get(number).map(str::to_owned),
+            FieldType::Float => {
+                let value = table.floats(*column).get(number);
+                value.map(|value| float(value + 0.0).into())
+            }
+            _ => table.text(*column).get(number).map(Cow::Borrowed),
         };
         let Some(value) = value else { continue };
         let json = matches!(ty, FieldType::Json | FieldType::JsonObject);
         if json && value.len() > batches.config.payload_bytes_max {
-            merged.fields.remove(name);
+            merged.fields.retain(|(known, _)| known != name);
             merged.omitted.insert(name);
         } else {
             merged.omitted.remove(name);
-            merged.fields.insert(name, value);
+            merged.set(name, value, is_first);
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) type Feedback = BTreeMap<String, HashMap<Option<EntityId>, Given>>;
 /// Looks for the predictions that feedback is about, and adds those in Redis to the claimed ones.
 pub(super) async fn find(
     feedback: Feedback,
-    claimed: &mut BTreeMap<PredictionKey, Claim>,
+    claimed: &mut BTreeMap<PredictionKey<'_>, Claim>,
     batches: &Batches<'_>,
     server: &mut Connection,
 ) -> Result<Feedback, RedisError> {
@@ -78,14 +78,16 @@ pub(super) async fn find(
     let found = there(rests.iter().map(|(_, rest)| rest.clone()), batches, server).await?;
     for ((id, rest), found) in rests.into_iter().zip(found) {
         if let Found::Of(model, there) = found {
-            claimed.entry((model, id.clone())).or_insert_with(|| Claim {
-                there: Some(there),
-                ..Claim::new(rest)
-            });
+            claimed
+                .entry((model, id.clone().into()))
+                .or_insert_with(|| Claim {
+                    there: Some(there),
+                    ..Claim::new(rest)
+                });
         }
     }
     for ((model, id), claim) in claimed.iter_mut() {
-        let Some(given) = feedback.get(id) else {
+        let Some(given) = feedback.get(&**id) else {
             continue;
         };
         let of_any = given.get(&None).into_iter().chain(given.get(&Some(*model)));
@@ -116,7 +118,7 @@ const ANY: &str = "_";
 /// Gives what waited to the predictions that are new, and lets feedback wait that no prediction was found for.
 pub(super) async fn waiting(
     feedback: Feedback,
-    claimed: &mut BTreeMap<PredictionKey, Claim>,
+    claimed: &mut BTreeMap<PredictionKey<'_>, Claim>,
     batches: &Batches<'_>,
     memory: &mut Memory,
     server: &mut Connection,
@@ -124,10 +126,11 @@ pub(super) async fn waiting(
 ) -> Result<(), RedisError> {
     let key = |id: &str| batches.keys.key(format_args!("feedback:{}", encoded(id)));
     let new = claimed.iter().filter(|(_, claim)| claim.there.is_none());
-    let asked = new.map(|((_, id), _)| id).chain(feedback.keys());
-    let asked: BTreeSet<String> = asked
+    let new = new.map(|((_, id), _)| &**id);
+    let asked: BTreeSet<String> = new
+        .chain(feedback.keys().map(String::as_str))
         .filter(|id| memory.waiting.contains(*id))
-        .cloned()
+        .map(str::to_owned)
         .collect();
     let mut commands = Commands::default();
     for id in &asked {
@@ -155,7 +158,7 @@ pub(super) async fn waiting(
         .iter_mut()
         .filter(|(_, claim)| claim.there.is_none())
     {
-        let of_id = waited.get(id);
+        let of_id = waited.get(&**id);
         let of_model = of_id.and_then(|of_id| of_id.get(&model.to_string()));
         let of_any = of_id.and_then(|of_id| of_id.get(ANY));
         of_model
@@ -166,7 +169,7 @@ pub(super) async fn waiting(
     for (id, given) in feedback {
         for (model, given) in given {
             // One of a model has found what it is about; one of any may concern others that are still to come.
-            if model.is_some_and(|model| claimed.contains_key(&(model, id.clone()))) {
+            if model.is_some_and(|model| claimed.contains_key(&(model, id.as_str().into()))) {
                 continue;
             }
             let field = model.map_or_else(|| ANY.to_owned(), |model| model.to_string());

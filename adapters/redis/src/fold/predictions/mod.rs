@@ -20,7 +20,8 @@ mod sieve;
 mod trim;
 mod write;
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use modelog_engine::names::EntityId;
 
@@ -33,22 +34,29 @@ use super::{Batches, Writes};
 use crate::connection::{Commands, Connection, command, int, list};
 use crate::error::RedisError;
 use crate::keys::encoded;
+use claim::Claim;
 use gather::{Gathered, Merged, gather};
-use write::{Indices, write};
 
 /// A place in the list of a version: microseconds, offset.
 pub(crate) type Place = (i64, u64);
 
 /// A prediction by its model and id.
-type PredictionKey = (EntityId, String);
+type PredictionKey<'a> = (EntityId, Cow<'a, str>);
 
-/// Brings predictions up to date; answers which versions have new ones.
-pub(crate) async fn apply(
-    batches: Batches<'_>,
+/// Predictions that have their keys, on their way into Redis.
+#[derive(Debug, Default)]
+pub(crate) struct Writing<'a> {
+    predictions: HashMap<PredictionKey<'a>, Merged<'a>>,
+    claimed: BTreeMap<PredictionKey<'a>, Claim>,
+}
+
+/// Finds what is to be written of predictions; whatever else must be written with them goes to `writes`.
+pub(crate) async fn prepare<'a>(
+    batches: Batches<'a>,
     memory: &mut Memory,
     server: &mut Connection,
     writes: &mut Writes,
-) -> Result<BTreeSet<EntityId>, RedisError> {
+) -> Result<Writing<'a>, RedisError> {
     let sieve = sieve::sieve(&batches, memory, server).await?;
     let Gathered {
         mut predictions,
@@ -56,32 +64,22 @@ pub(crate) async fn apply(
     } = gather(&batches, sieve.as_ref(), memory);
     pass_over(&mut predictions, &batches, memory, server, writes).await?;
     if predictions.is_empty() && feedback.is_empty() {
-        return Ok(BTreeSet::new());
+        return Ok(Writing::default());
     }
     sieve::claim_up_to(&batches, memory, server).await?;
     let mut claimed = claim::claim(&predictions, &batches, memory, server).await?;
     let feedback = given::find(feedback, &mut claimed, &batches, server).await?;
     given::waiting(feedback, &mut claimed, &batches, memory, server, writes).await?;
-    let mut indices = Indices::default();
-    for (key, claim) in &claimed {
-        memory.knows(key.0, &key.1);
-        if let Some(new) = predictions.get(key) {
-            write(key, new, claim, &batches, memory, writes, &mut indices);
-        } else if let Some(given) = &claim.feedback {
-            let mut hash = command("HSET", &batches.keys.prediction(&claim.rest));
-            hash.arg("feedback").arg(given.json());
-            writes.first.push(hash);
-        }
-    }
-    let versions = indices.versions();
-    indices.write(&batches, writes);
-    Ok(versions)
+    Ok(Writing {
+        predictions,
+        claimed,
+    })
 }
 
 /// Drops predictions that would be removed at once: of a version, those that are not among the newest of this batch. One
 /// that is in Redis already stays, for what comes to be merged into it.
 async fn pass_over(
-    predictions: &mut HashMap<PredictionKey, Merged>,
+    predictions: &mut HashMap<PredictionKey<'_>, Merged<'_>>,
     batches: &Batches<'_>,
     memory: &mut Memory,
     server: &mut Connection,
@@ -104,7 +102,7 @@ async fn pass_over(
             lowest.insert(version, *place);
         }
     }
-    let goes = |merged: &Merged| {
+    let goes = |merged: &Merged<'_>| {
         let version = merged.version();
         let below = lowest
             .get(&version)
@@ -115,7 +113,7 @@ async fn pass_over(
                 .get(&version)
                 .is_some_and(|left| merged.place <= *left)
     };
-    let mut candidates: Vec<PredictionKey> = predictions
+    let mut candidates: Vec<PredictionKey<'_>> = predictions
         .iter()
         .filter(|((model, id), merged)| goes(merged) || memory.passed.version(*model, id).is_some())
         .map(|(key, _)| key.clone())

@@ -1,16 +1,18 @@
 //! Predictions on their way into their hashes and indices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use modelog_engine::Timestamp;
 use modelog_engine::event::EntityKind;
 use modelog_engine::names::EntityId;
+use redis::Cmd;
 
 use super::claim::Claim;
 use super::gather::Merged;
-use super::{Memory, PredictionKey};
-use crate::connection::{command, command_of};
-use crate::fold::{Batches, Writes};
+use super::{Memory, PredictionKey, Writing};
+use crate::connection::{Connection, command, command_of, made};
+use crate::error::RedisError;
+use crate::fold::Batches;
 use crate::keys::member;
 
 /// How many members go into an index with one command: few fat commands are faster than many thin ones.
@@ -20,40 +22,58 @@ const MEMBERS_MAX: usize = 1000;
 const FIELDS_BESIDE: usize = 10;
 const BYTES_BESIDE: usize = 256;
 
-/// Members on their way into the indices of versions.
-#[derive(Debug, Default)]
-pub(super) struct Indices {
-    versions: BTreeMap<EntityId, Vec<(i64, String)>>,
-}
-
-impl Indices {
-    /// The versions that have new members.
-    pub(super) fn versions(&self) -> BTreeSet<EntityId> {
-        self.versions.keys().copied().collect()
-    }
-
-    pub(super) fn write(self, batches: &Batches<'_>, writes: &mut Writes) {
-        for (version, members) in self.versions {
-            let key = batches.keys.predictions(version);
-            for members in members.chunks(MEMBERS_MAX) {
+impl Writing<'_> {
+    /// Writes the hashes, then the indices; answers which versions have new predictions.
+    pub(crate) async fn write(
+        self,
+        batches: Batches<'_>,
+        memory: &mut Memory,
+        server: &mut Connection,
+    ) -> Result<BTreeSet<EntityId>, RedisError> {
+        let mut indices: Indices = BTreeMap::new();
+        let mut claimed = self.claimed.iter();
+        let mut ready = VecDeque::new();
+        let commands = std::iter::from_fn(|| {
+            while ready.is_empty() {
+                let (key, claim) = claimed.next()?;
+                memory.knows(key.0, &key.1);
+                if let Some(new) = self.predictions.get(key) {
+                    write(key, new, claim, &batches, memory, &mut ready, &mut indices);
+                } else if let Some(given) = &claim.feedback {
+                    let mut hash = command("HSET", &batches.keys.prediction(&claim.rest));
+                    hash.arg("feedback").arg(given.json());
+                    ready.push_back(hash);
+                }
+            }
+            ready.pop_front()
+        });
+        server.run(made(commands)).await?;
+        let commands = indices.iter().flat_map(|(version, members)| {
+            let key = batches.keys.predictions(*version);
+            members.chunks(MEMBERS_MAX).map(move |members| {
                 let mut index = command("ZADD", &key);
                 for (time, member) in members {
                     index.arg(time).arg(member);
                 }
-                writes.first.push(index);
-            }
-        }
+                index
+            })
+        });
+        server.run(made(commands)).await?;
+        Ok(indices.into_keys().collect())
     }
 }
 
+/// Members on their way into the indices of versions.
+type Indices = BTreeMap<EntityId, Vec<(i64, String)>>;
+
 /// Writes a prediction.
-pub(super) fn write(
-    (model, id): &PredictionKey,
-    new: &Merged,
+fn write(
+    (model, id): &PredictionKey<'_>,
+    new: &Merged<'_>,
     claim: &Claim,
     batches: &Batches<'_>,
     memory: &Memory,
-    writes: &mut Writes,
+    ready: &mut VecDeque<Cmd>,
     indices: &mut Indices,
 ) {
     let key = batches.keys.prediction(&claim.rest);
@@ -73,7 +93,7 @@ pub(super) fn write(
     let bytes = bytes.sum::<usize>() + BYTES_BESIDE;
     let mut hash = command_of("HSET", &key, fields, bytes);
     if there.is_none() {
-        hash.arg("prediction_id").arg(id);
+        hash.arg("prediction_id").arg(&**id);
         hash.arg("model_id").arg(model);
         hash.arg("model")
             .arg(name(batches, EntityKind::Model, *model));
@@ -86,11 +106,11 @@ pub(super) fn write(
         .arg(name(batches, EntityKind::Version, version));
     hash.arg("complete").arg(u8::from(complete));
     for (name, value) in &new.fields {
-        hash.arg(name).arg(value);
+        hash.arg(name).arg(&**value);
     }
     let known = there.map_or("", |there| &there.omitted).split(',');
     let mut omitted: BTreeSet<&str> = known
-        .filter(|name| !name.is_empty() && !new.fields.contains_key(name))
+        .filter(|name| !name.is_empty() && !new.has(name))
         .collect();
     omitted.extend(&new.omitted);
     let omitted = omitted.into_iter().collect::<Vec<_>>().join(",");
@@ -100,32 +120,28 @@ pub(super) fn write(
     if let Some(given) = &claim.feedback {
         hash.arg("feedback").arg(given.json());
     }
-    writes.first.push(hash);
+    ready.push_back(hash);
     if !new.omitted.is_empty() && there.is_some() {
         let mut gone = command("HDEL", &key);
         new.omitted.iter().for_each(|name| {
             gone.arg(name);
         });
-        writes.first.push(gone);
+        ready.push_back(gone);
     }
     if let Some(ttl) = batches.config.predictions_ttl {
         let mut expires = command("EXPIREAT", &key);
         expires.arg(new.append_time.micros() / 1_000_000 + ttl.as_secs() as i64);
-        writes.first.push(expires);
+        ready.push_back(expires);
     }
     let member = member(place.1, &format!(":{}", claim.rest));
     if let Some(there) = there.filter(|there| there.version != version) {
         let mut remove = command("ZREM", &batches.keys.predictions(there.version));
         remove.arg(&member);
-        writes.first.push(remove);
+        ready.push_back(remove);
     }
     // What lies below the bound is not kept, even if it is still there.
     if memory.left.get(&version).is_none_or(|left| place > *left) {
-        indices
-            .versions
-            .entry(version)
-            .or_default()
-            .push((place.0, member));
+        indices.entry(version).or_default().push((place.0, member));
     }
 }
 
