@@ -1,23 +1,45 @@
 //! What a window no longer holds, known by hashes: the newest of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::names::EntityId;
 
+/// Hashes of predictions, which are not hashed once more.
+pub type Hashes = HashSet<u64, BuildHasherDefault<ByItself>>;
+
+/// Takes a hash as it is.
+#[derive(Debug, Default)]
+pub struct ByItself(u64);
+
+impl Hasher for ByItself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+}
+
 /// Values by the hashes of what has left; the oldest are forgotten.
 #[derive(Debug)]
 struct Newest<V> {
     order: VecDeque<u64>,
-    values: HashMap<u64, V>,
+    values: HashMap<u64, V, BuildHasherDefault<ByItself>>,
 }
 
 impl<V> Default for Newest<V> {
     fn default() -> Self {
         Self {
             order: VecDeque::new(),
-            values: HashMap::new(),
+            values: HashMap::default(),
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::threads::{PoisonError, RwLock};
 use crate::{Checkpoint, Offset};
 
 use entities::Entities;
-pub use left::LeftIds;
+pub use left::{ByItself, Hashes, LeftIds};
 use predictions::Predictions;
 use series::AllSeries;
 

@@ -36,7 +36,7 @@ use crate::{Checkpoint, CheckpointError, Offset, Timestamp};
 const APPLY_BYTES: usize = 4 << 20;
 /// How much is read ahead for a projection that wants it, in bytes of memory once it was thinned, and for how long.
 const AHEAD_BYTES: usize = 48 << 20;
-const AHEAD_TIME: Duration = Duration::from_secs(2);
+const AHEAD_TIME: Duration = Duration::from_secs(3);
 /// After how many bytes of memory it is thinned, and how many of those that stay are applied at a time.
 const THIN_BYTES: usize = 12 << 20;
 const PORTION_BYTES: usize = 6 << 20;
@@ -542,6 +542,10 @@ impl Runner {
                 self.projection.thin(batches, view).await?;
                 (held, fresh) = (bytes(batches), 0);
             }
+        }
+        // Whoever applies a portion does not know what the next ones bring.
+        if fresh > 0 && held > PORTION_BYTES {
+            self.projection.thin(batches, view).await?;
         }
         Ok(last)
     }

@@ -1,15 +1,13 @@
 //! The keys of predictions: whose each is, and what is there.
 
-use std::collections::{BTreeMap, HashMap};
-
 use modelog_engine::Timestamp;
 use modelog_engine::names::EntityId;
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::gather::Merged;
 use super::given::Given;
 use super::{Memory, Place, PredictionKey, SHARED};
-use crate::connection::{Commands, Connection, command, int, list, made, text};
+use crate::connection::{Connection, command, int, list, made, text};
 use crate::error::RedisError;
 use crate::fold::Batches;
 use crate::keys::encoded;
@@ -26,7 +24,10 @@ pub(super) struct There {
 
 /// A prediction that has its key.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct Claim<'a> {
+    pub(super) key: PredictionKey<'a>,
+    /// What events say of it; none if there is feedback on it alone.
+    pub(super) new: Option<Merged<'a>>,
     /// What follows `prediction:` in the key.
     pub(super) rest: String,
     /// None if it is new.
@@ -35,133 +36,125 @@ pub(super) struct Claim {
     pub(super) feedback: Option<Given>,
 }
 
+impl<'a> Claim<'a> {
+    fn new(key: PredictionKey<'a>, new: Merged<'a>) -> Self {
+        Self {
+            rest: encoded(&key.1),
+            key,
+            new: Some(new),
+            there: None,
+            feedback: None,
+        }
+    }
+
+    /// One that is in Redis, and on which there is feedback.
+    pub(super) fn of_feedback(key: PredictionKey<'a>, rest: String, there: Box<There>) -> Self {
+        Self {
+            key,
+            new: None,
+            rest,
+            there: Some(there),
+            feedback: None,
+        }
+    }
+
+    /// The key that a prediction has beside another model's with the same id.
+    fn own_rest(&self) -> String {
+        format!("{}:{}", encoded(&self.key.1), self.key.0)
+    }
+
+    /// The offset of the event that claims it.
+    fn offset(&self) -> u64 {
+        self.new.as_ref().map_or(0, |new| new.place.1)
+    }
+
+    /// What claims a key for it.
+    fn claims(&self, rest: &str, batches: &Batches<'_>) -> Cmd {
+        let mut first = command("HSETNX", &batches.keys.prediction(rest));
+        first.arg("log_offset").arg(self.offset());
+        first
+    }
+
+    /// Takes what is there, unless it is of this very event.
+    fn finds(&mut self, there: Box<There>) {
+        self.there = Some(there).filter(|there| there.place.1 != self.offset());
+    }
+}
+
 /// Finds the key of each prediction, and what is there.
 ///
 /// The plain key belongs to whoever had it first; another model with the same id has a key of its own, which is told in a
 /// set beside, and keeps it when the plain one becomes free. A key that was claimed and not written, since the program ended
 /// there, is claimed by the same event again.
 pub(super) async fn claim<'a>(
-    predictions: &HashMap<PredictionKey<'a>, Merged<'a>>,
+    predictions: Vec<(PredictionKey<'a>, Merged<'a>)>,
     batches: &Batches<'_>,
     memory: &mut Memory,
     server: &mut Connection,
-) -> Result<BTreeMap<PredictionKey<'a>, Claim>, RedisError> {
-    let mut order: Vec<(&PredictionKey<'a>, &Merged<'a>)> = predictions.iter().collect();
-    order.sort_unstable_by_key(|(_, merged)| merged.place.1);
+) -> Result<Vec<Claim<'a>>, RedisError> {
+    let claims = predictions.into_iter();
+    let mut claims: Vec<Claim<'a>> = claims.map(|(key, new)| Claim::new(key, new)).collect();
+    let mut plain: Vec<usize> = (0..claims.len()).collect();
     let mut strangers = Vec::new();
     if memory.shared {
-        let commands = order.iter().map(|((model, id), _)| {
-            let own = format!("{}:{model}", encoded(id));
-            command("EXISTS", &batches.keys.prediction(&own))
+        let commands = claims.iter().map(|claim| {
+            let own = batches.keys.prediction(&claim.own_rest());
+            command("EXISTS", &own)
         });
         let own = replies_are_one(server.run(made(commands)).await?);
-        let mut own = own.into_iter();
-        order.retain(|entry| {
-            let has_own = own.next() == Some(true);
-            if has_own {
-                strangers.push(*entry);
-            }
-            !has_own
-        });
+        (strangers, plain) = plain.into_iter().partition(|at| own[*at]);
     }
-    let mut claimed = BTreeMap::new();
-    let commands = order.iter().map(|((_, id), merged)| {
-        let mut first = command("HSETNX", &batches.keys.prediction(&encoded(id)));
-        first.arg("log_offset").arg(merged.place.1);
-        first
+    let commands = plain.iter().map(|at| {
+        let claim = &claims[*at];
+        claim.claims(&claim.rest, batches)
     });
-    let new: Vec<bool> = replies_are_one(server.run(made(commands)).await?);
-    let mut others = Vec::new();
-    for ((key, merged), new) in order.into_iter().zip(new) {
-        if new {
-            claimed.insert(key.clone(), Claim::new(encoded(&key.1)));
-        } else {
-            others.push((key, merged));
-        }
-    }
-    let found = there(
-        others.iter().map(|(key, _)| encoded(&key.1)),
-        batches,
-        server,
-    )
-    .await?;
-    for ((key, merged), found) in others.into_iter().zip(found) {
-        let rest = encoded(&key.1);
+    let new = replies_are_one(server.run(made(commands)).await?);
+    let others = plain.into_iter().zip(new).filter(|(_, new)| !new);
+    let others: Vec<usize> = others.map(|(at, _)| at).collect();
+    let rests = others.iter().map(|at| claims[*at].rest.clone());
+    let found = there(rests.collect(), batches, server).await?;
+    for (at, found) in others.into_iter().zip(found) {
+        let claim = &mut claims[at];
         match found {
             // Claimed by this very event, and never written.
-            Found::Claimed(offset) if offset == merged.place.1 => {
-                claimed.insert(key.clone(), Claim::new(rest));
-            }
-            Found::Of(model, there) if model == key.0 => {
-                let there = Some(there).filter(|there| there.place.1 != merged.place.1);
-                claimed.insert(
-                    key.clone(),
-                    Claim {
-                        there,
-                        ..Claim::new(rest)
-                    },
-                );
-            }
-            _ => strangers.push((key, merged)),
+            Found::Claimed(offset) if offset == claim.offset() => {}
+            Found::Of(model, there) if model == claim.key.0 => claim.finds(there),
+            _ => strangers.push(at),
         }
     }
-    if !memory.shared && !strangers.is_empty() {
+    if strangers.is_empty() {
+        return Ok(claims);
+    }
+    if !memory.shared {
         let mut shared = command("HSET", &batches.keys.checkpoint());
         shared.arg(SHARED).arg(1);
         server.one(shared).await?;
         memory.shared = true;
     }
-    let mut commands = Commands::default();
-    for ((model, id), merged) in &strangers {
-        let mut first = command(
-            "HSETNX",
-            &batches.keys.prediction(&format!("{}:{model}", encoded(id))),
-        );
-        first.arg("log_offset").arg(merged.place.1);
-        commands.push(first);
-        let mut models = command(
-            "SADD",
-            &batches.keys.prediction(&format!("{}:models", encoded(id))),
-        );
-        models.arg(model);
-        commands.push(models);
+    let commands = strangers.iter().flat_map(|at| {
+        let claim = &claims[*at];
+        let models = format!("{}:models", claim.rest);
+        let mut told = command("SADD", &batches.keys.prediction(&models));
+        told.arg(claim.key.0);
+        [claim.claims(&claim.own_rest(), batches), told]
+    });
+    let replies = server.run(made(commands)).await?;
+    let rests = strangers.iter().map(|at| claims[*at].own_rest());
+    let found = there(rests.collect(), batches, server).await?;
+    for ((at, new), found) in strangers.into_iter().zip(replies.chunks(2)).zip(found) {
+        let claim = &mut claims[at];
+        claim.rest = claim.own_rest();
+        if let Found::Of(_, there) = found
+            && int(&new[0]) != Some(1)
+        {
+            claim.finds(there);
+        }
     }
-    let replies = server.run(commands).await?;
-    let rests = strangers
-        .iter()
-        .map(|((model, id), _)| format!("{}:{model}", encoded(id)));
-    let found = there(rests, batches, server).await?;
-    for (((key, merged), new), found) in strangers.into_iter().zip(replies.chunks(2)).zip(found) {
-        let rest = format!("{}:{}", encoded(&key.1), key.0);
-        let there = match found {
-            Found::Of(_, there) if int(&new[0]) != Some(1) => {
-                Some(there).filter(|there| there.place.1 != merged.place.1)
-            }
-            _ => None,
-        };
-        claimed.insert(
-            key.clone(),
-            Claim {
-                there,
-                ..Claim::new(rest)
-            },
-        );
-    }
-    Ok(claimed)
+    Ok(claims)
 }
 
 pub(super) fn replies_are_one(replies: Vec<Value>) -> Vec<bool> {
     replies.iter().map(|reply| int(reply) == Some(1)).collect()
-}
-
-impl Claim {
-    pub(super) fn new(rest: String) -> Self {
-        Self {
-            rest,
-            there: None,
-            feedback: None,
-        }
-    }
 }
 
 /// What is at the key of a prediction.
@@ -173,11 +166,10 @@ pub(super) enum Found {
 }
 
 pub(super) async fn there(
-    rests: impl Iterator<Item = String>,
+    rests: Vec<String>,
     batches: &Batches<'_>,
     server: &mut Connection,
 ) -> Result<Vec<Found>, RedisError> {
-    let rests: Vec<String> = rests.collect();
     let commands = rests.iter().map(|rest| {
         let mut command = command("HMGET", &batches.keys.prediction(rest));
         command.arg(&[

@@ -55,7 +55,8 @@ impl<'a> Merged<'a> {
 /// What the batches say.
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
-    pub(super) predictions: HashMap<PredictionKey<'a>, Merged<'a>>,
+    /// In the order of the first events about them.
+    pub(super) predictions: Vec<(PredictionKey<'a>, Merged<'a>)>,
     /// By prediction id: of a model, or of any.
     pub(super) feedback: Feedback,
 }
@@ -67,6 +68,7 @@ pub(super) fn gather<'a>(
     memory: &mut Memory,
 ) -> Gathered<'a> {
     let mut gathered = Gathered::default();
+    let mut places = HashMap::new();
     let mut gone = std::mem::take(&mut memory.gone);
     for batch in batches.pending() {
         if let Some(table) = batch.table(Kind::PredictionLogged) {
@@ -81,6 +83,7 @@ pub(super) fn gather<'a>(
                         &fields,
                         row,
                         batches,
+                        &mut places,
                         &mut gathered.predictions,
                     );
                 }
@@ -171,21 +174,25 @@ fn gather_prediction<'a>(
     fields: &[(usize, &'static str, FieldType)],
     row: Row<'a>,
     batches: &Batches<'_>,
-    all: &mut HashMap<PredictionKey<'a>, Merged<'a>>,
+    places: &mut HashMap<PredictionKey<'a>, usize>,
+    all: &mut Vec<(PredictionKey<'a>, Merged<'a>)>,
 ) {
     let (number, version) = (row.number, row.version);
-    let mut is_first = false;
-    let merged = all.entry((row.model, row.id)).or_insert_with(|| {
-        is_first = true;
-        Merged {
+    let key = (row.model, row.id);
+    let place = *places.entry(key.clone()).or_insert(all.len());
+    let is_first = place == all.len();
+    if is_first {
+        let new = Merged {
             place: row.place,
             append_time: batch.append_time,
             version,
             complete_version: None,
             fields: Vec::with_capacity(fields.len()),
             omitted: BTreeSet::new(),
-        }
-    });
+        };
+        all.push((key, new));
+    }
+    let (_, merged) = &mut all[place];
     if !row.is_request {
         merged.complete_version = Some(version);
     } else if merged.complete_version.is_none() {

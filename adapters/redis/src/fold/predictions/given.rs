@@ -1,6 +1,6 @@
 //! Feedback: what it says, how it finds its prediction, and how it waits for one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use modelog_engine::names::EntityId;
 use serde::{Deserialize, Serialize};
@@ -54,11 +54,14 @@ pub(super) type Feedback = BTreeMap<String, HashMap<Option<EntityId>, Given>>;
 
 /// Looks for the predictions that feedback is about, and adds those in Redis to the claimed ones.
 pub(super) async fn find(
-    feedback: Feedback,
-    claimed: &mut BTreeMap<PredictionKey<'_>, Claim>,
+    feedback: &Feedback,
+    claims: &mut Vec<Claim<'_>>,
     batches: &Batches<'_>,
     server: &mut Connection,
-) -> Result<Feedback, RedisError> {
+) -> Result<(), RedisError> {
+    if feedback.is_empty() {
+        return Ok(());
+    }
     let mut commands = Commands::default();
     for id in feedback.keys() {
         commands.push(command(
@@ -75,32 +78,34 @@ pub(super) async fn find(
             rests.push((id, format!("{}:{model}", encoded(id))));
         }
     }
-    let found = there(rests.iter().map(|(_, rest)| rest.clone()), batches, server).await?;
+    let asked = rests.iter().map(|(_, rest)| rest.clone());
+    let found = there(asked.collect(), batches, server).await?;
+    let mut known: HashSet<PredictionKey<'_>> =
+        claims.iter().map(|claim| claim.key.clone()).collect();
     for ((id, rest), found) in rests.into_iter().zip(found) {
         if let Found::Of(model, there) = found {
-            claimed
-                .entry((model, id.clone().into()))
-                .or_insert_with(|| Claim {
-                    there: Some(there),
-                    ..Claim::new(rest)
-                });
+            let key: PredictionKey<'_> = (model, id.clone().into());
+            if known.insert(key.clone()) {
+                claims.push(Claim::of_feedback(key, rest, there));
+            }
         }
     }
-    for ((model, id), claim) in claimed.iter_mut() {
-        let Some(given) = feedback.get(&**id) else {
+    for claim in claims {
+        let Some(given) = feedback.get(&*claim.key.1) else {
             continue;
         };
-        let of_any = given.get(&None).into_iter().chain(given.get(&Some(*model)));
+        let of_model = given.get(&Some(claim.key.0));
+        let of_any = given.get(&None).into_iter().chain(of_model);
         for given in of_any {
             claim.give(given);
         }
     }
-    Ok(feedback)
+    Ok(())
 }
 
-impl Claim {
+impl Claim<'_> {
     /// Takes feedback, unless a later one is there.
-    pub(super) fn give(&mut self, given: &Given) {
+    fn give(&mut self, given: &Given) {
         let there = self
             .there
             .as_ref()
@@ -118,15 +123,18 @@ const ANY: &str = "_";
 /// Gives what waited to the predictions that are new, and lets feedback wait that no prediction was found for.
 pub(super) async fn waiting(
     feedback: Feedback,
-    claimed: &mut BTreeMap<PredictionKey<'_>, Claim>,
+    claims: &mut [Claim<'_>],
     batches: &Batches<'_>,
     memory: &mut Memory,
     server: &mut Connection,
     writes: &mut Writes,
 ) -> Result<(), RedisError> {
+    if feedback.is_empty() && memory.waiting.is_empty() {
+        return Ok(());
+    }
     let key = |id: &str| batches.keys.key(format_args!("feedback:{}", encoded(id)));
-    let new = claimed.iter().filter(|(_, claim)| claim.there.is_none());
-    let new = new.map(|((_, id), _)| &**id);
+    let new = claims.iter().filter(|claim| claim.there.is_none());
+    let new = new.map(|claim| &*claim.key.1);
     let asked: BTreeSet<String> = new
         .chain(feedback.keys().map(String::as_str))
         .filter(|id| memory.waiting.contains(*id))
@@ -154,22 +162,20 @@ pub(super) async fn waiting(
                 .insert(model.to_owned(), given);
         }
     }
-    for ((model, id), claim) in claimed
-        .iter_mut()
-        .filter(|(_, claim)| claim.there.is_none())
-    {
-        let of_id = waited.get(&**id);
-        let of_model = of_id.and_then(|of_id| of_id.get(&model.to_string()));
+    for claim in claims.iter_mut().filter(|claim| claim.there.is_none()) {
+        let of_id = waited.get(&*claim.key.1);
+        let of_model = of_id.and_then(|of_id| of_id.get(&claim.key.0.to_string()));
         let of_any = of_id.and_then(|of_id| of_id.get(ANY));
         of_model
             .into_iter()
             .chain(of_any)
             .for_each(|given| claim.give(given));
     }
+    let known: HashSet<&PredictionKey<'_>> = claims.iter().map(|claim| &claim.key).collect();
     for (id, given) in feedback {
         for (model, given) in given {
             // One of a model has found what it is about; one of any may concern others that are still to come.
-            if model.is_some_and(|model| claimed.contains_key(&(model, id.as_str().into()))) {
+            if model.is_some_and(|model| known.contains(&(model, id.as_str().into()))) {
                 continue;
             }
             let field = model.map_or_else(|| ANY.to_owned(), |model| model.to_string());

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use modelog_engine::Offset;
-use modelog_engine::live::LeftIds;
+use modelog_engine::live::{Hashes, LeftIds};
 use modelog_engine::names::EntityId;
 
 use super::Place;
@@ -31,7 +31,7 @@ pub(crate) struct Memory {
     /// Up to where keys may have been claimed by a program that ended before it wrote them.
     pub(super) claims: Offset,
     /// Hashes of the predictions in Redis, and of some that have left, once they were asked for.
-    pub(super) known: Option<HashSet<u64>>,
+    pub(super) known: Option<Hashes>,
     /// There are too many of them.
     pub(crate) too_many: bool,
     /// Predictions that have gone before they were written.

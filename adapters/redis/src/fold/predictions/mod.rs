@@ -21,7 +21,7 @@ mod trim;
 mod write;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use modelog_engine::names::EntityId;
 
@@ -45,10 +45,7 @@ type PredictionKey<'a> = (EntityId, Cow<'a, str>);
 
 /// Predictions that have their keys, on their way into Redis.
 #[derive(Debug, Default)]
-pub(crate) struct Writing<'a> {
-    predictions: HashMap<PredictionKey<'a>, Merged<'a>>,
-    claimed: BTreeMap<PredictionKey<'a>, Claim>,
-}
+pub(crate) struct Writing<'a>(Vec<Claim<'a>>);
 
 /// Finds what is to be written of predictions; whatever else must be written with them goes to `writes`.
 pub(crate) async fn prepare<'a>(
@@ -67,19 +64,16 @@ pub(crate) async fn prepare<'a>(
         return Ok(Writing::default());
     }
     sieve::claim_up_to(&batches, memory, server).await?;
-    let mut claimed = claim::claim(&predictions, &batches, memory, server).await?;
-    let feedback = given::find(feedback, &mut claimed, &batches, server).await?;
-    given::waiting(feedback, &mut claimed, &batches, memory, server, writes).await?;
-    Ok(Writing {
-        predictions,
-        claimed,
-    })
+    let mut claims = claim::claim(predictions, &batches, memory, server).await?;
+    given::find(&feedback, &mut claims, &batches, server).await?;
+    given::waiting(feedback, &mut claims, &batches, memory, server, writes).await?;
+    Ok(Writing(claims))
 }
 
 /// Drops predictions that would be removed at once: of a version, those that are not among the newest of this batch. One
 /// that is in Redis already stays, for what comes to be merged into it.
 async fn pass_over(
-    predictions: &mut HashMap<PredictionKey<'_>, Merged<'_>>,
+    predictions: &mut Vec<(PredictionKey<'_>, Merged<'_>)>,
     batches: &Batches<'_>,
     memory: &mut Memory,
     server: &mut Connection,
@@ -87,7 +81,7 @@ async fn pass_over(
 ) -> Result<(), RedisError> {
     let window = batches.config.predictions_window;
     let mut versions: HashMap<EntityId, Vec<Place>> = HashMap::new();
-    for merged in predictions.values() {
+    for (_, merged) in &*predictions {
         versions
             .entry(merged.version())
             .or_default()
@@ -113,14 +107,15 @@ async fn pass_over(
                 .get(&version)
                 .is_some_and(|left| merged.place <= *left)
     };
-    let mut candidates: Vec<PredictionKey<'_>> = predictions
-        .iter()
-        .filter(|((model, id), merged)| goes(merged) || memory.passed.version(*model, id).is_some())
-        .map(|(key, _)| key.clone())
-        .collect();
-    candidates.sort_unstable();
+    let is_candidate = |((model, id), merged): &(PredictionKey<'_>, Merged<'_>)| {
+        goes(merged) || memory.passed.version(*model, id).is_some()
+    };
+    let candidates = predictions.iter().enumerate();
+    let candidates = candidates.filter(|(_, prediction)| is_candidate(prediction));
+    let candidates: Vec<usize> = candidates.map(|(at, _)| at).collect();
     let mut commands = Commands::default();
-    for (model, id) in &candidates {
+    for at in &candidates {
+        let (model, id) = &predictions[*at].0;
         let id = encoded(id);
         let mut plain = command("HMGET", &batches.keys.prediction(&id));
         plain.arg(&["model_id", "log_offset"]);
@@ -131,23 +126,23 @@ async fn pass_over(
     let replies = server.run(commands).await?;
     memory.gone.pass(&mut memory.passed);
     let mut bounds = std::mem::take(&mut memory.gone.bounds);
-    for (key, replies) in candidates.into_iter().zip(replies.chunks(2)) {
+    let mut passed_over = HashSet::new();
+    for (at, replies) in candidates.into_iter().zip(replies.chunks(2)) {
+        let ((model, id), merged) = &predictions[at];
         let plain = list(replies[0].clone());
         let says = |at: usize| plain.get(at).and_then(int);
         let is_there = match says(0) {
-            Some(model) => model == i64::from(key.0),
+            Some(there) => there == i64::from(*model),
             // Claimed by the event that comes again now, and not written.
-            None => predictions.get(&key).map(|merged| merged.place.1 as i64) == says(1),
+            None => says(1) == Some(merged.place.1 as i64),
         };
         if is_there || int(&replies[1]) == Some(1) {
             continue;
         }
-        let Some(merged) = predictions.remove(&key) else {
-            continue;
-        };
+        passed_over.insert(at);
         let version = merged.version();
         // One that was gone before has a place below the bound of the version it was of, not where this event stands.
-        let place = match memory.passed.version(key.0, &key.1) {
+        let place = match memory.passed.version(*model, id) {
             None => Some(merged.place),
             Some(old) => memory.left.get(&old).copied().filter(|_| old != version),
         };
@@ -155,8 +150,10 @@ async fn pass_over(
             let bound = bounds.entry(version).or_insert(place);
             *bound = place.max(*bound);
         }
-        memory.passed.add(key.0, &key.1, version);
+        memory.passed.add(*model, id, version);
     }
+    let mut at = 0..;
+    predictions.retain(|_| at.next().is_some_and(|at| !passed_over.contains(&at)));
     for (version, place) in bounds {
         memory.raise(version, place, batches, &mut writes.bounds);
     }

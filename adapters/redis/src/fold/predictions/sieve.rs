@@ -13,12 +13,12 @@
 //!
 //! What is known is known by hashes, so a row may stay that could have gone; it is looked at as every other row then.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use modelog_engine::Offset;
 use modelog_engine::batch::LoggedBatch;
 use modelog_engine::event::{EntityKind, Kind};
-use modelog_engine::live::LeftIds;
+use modelog_engine::live::{Hashes, LeftIds};
 use modelog_engine::names::EntityId;
 
 use super::gather::{Row, each_row};
@@ -41,7 +41,7 @@ pub(super) struct Sieve {
     /// Of each version that has more than its window, the lowest place that stays.
     lowest: HashMap<EntityId, Place>,
     /// Hashes of the predictions that stay.
-    staying: HashSet<u64>,
+    staying: Hashes,
 }
 
 impl Sieve {
@@ -67,12 +67,12 @@ impl Sieve {
         });
         let mut sieve = Self {
             lowest: lowest.collect(),
-            staying: HashSet::new(),
+            staying: Hashes::default(),
         };
         if sieve.lowest.is_empty() {
             return None;
         }
-        let mut staying = HashSet::new();
+        let mut staying = Hashes::default();
         each(batches, |row| {
             if !sieve.is_below(row.version, row.place, memory) {
                 staying.insert(row.hash());
@@ -95,7 +95,7 @@ impl Sieve {
             return false;
         }
         let hash = row.hash();
-        let is_known = |known: &HashSet<u64>| known.contains(&hash);
+        let is_known = |known: &Hashes| known.contains(&hash);
         !self.staying.contains(&hash)
             && !memory.known.as_ref().is_none_or(is_known)
             && !memory.passed.contains_hash(hash)
@@ -287,7 +287,7 @@ async fn know(
         memory.too_many = true;
         return Ok(());
     }
-    let mut known = HashSet::new();
+    let mut known = Hashes::default();
     let some = versions
         .into_iter()
         .zip(counts)

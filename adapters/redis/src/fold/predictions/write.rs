@@ -1,6 +1,7 @@
 //! Predictions on their way into their hashes and indices.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use modelog_engine::Timestamp;
 use modelog_engine::event::EntityKind;
@@ -9,7 +10,7 @@ use redis::Cmd;
 
 use super::claim::Claim;
 use super::gather::Merged;
-use super::{Memory, PredictionKey, Writing};
+use super::{Memory, Writing};
 use crate::connection::{Connection, command, command_of, made};
 use crate::error::RedisError;
 use crate::fold::Batches;
@@ -31,14 +32,14 @@ impl Writing<'_> {
         server: &mut Connection,
     ) -> Result<BTreeSet<EntityId>, RedisError> {
         let mut indices: Indices = BTreeMap::new();
-        let mut claimed = self.claimed.iter();
+        let mut claims = self.0.into_iter();
         let mut ready = VecDeque::new();
         let commands = std::iter::from_fn(|| {
             while ready.is_empty() {
-                let (key, claim) = claimed.next()?;
-                memory.knows(key.0, &key.1);
-                if let Some(new) = self.predictions.get(key) {
-                    write(key, new, claim, &batches, memory, &mut ready, &mut indices);
+                let claim = claims.next()?;
+                memory.knows(claim.key.0, &claim.key.1);
+                if let Some(new) = &claim.new {
+                    write(new, &claim, &batches, memory, &mut ready, &mut indices);
                 } else if let Some(given) = &claim.feedback {
                     let mut hash = command("HSET", &batches.keys.prediction(&claim.rest));
                     hash.arg("feedback").arg(given.json());
@@ -68,14 +69,14 @@ type Indices = BTreeMap<EntityId, Vec<(i64, String)>>;
 
 /// Writes a prediction.
 fn write(
-    (model, id): &PredictionKey<'_>,
     new: &Merged<'_>,
-    claim: &Claim,
+    claim: &Claim<'_>,
     batches: &Batches<'_>,
     memory: &Memory,
     ready: &mut VecDeque<Cmd>,
     indices: &mut Indices,
 ) {
+    let (model, id) = &claim.key;
     let key = batches.keys.prediction(&claim.rest);
     let there = claim.there.as_ref();
     let place = there.map_or(new.place, |there| there.place);
@@ -96,14 +97,14 @@ fn write(
         hash.arg("prediction_id").arg(&**id);
         hash.arg("model_id").arg(model);
         hash.arg("model")
-            .arg(name(batches, EntityKind::Model, *model));
+            .arg(&*name(batches, EntityKind::Model, *model));
         hash.arg("time")
             .arg(Timestamp::from_micros(place.0).to_string());
         hash.arg("log_offset").arg(place.1);
     }
     hash.arg("version_id").arg(version);
     hash.arg("version")
-        .arg(name(batches, EntityKind::Version, version));
+        .arg(&*name(batches, EntityKind::Version, version));
     hash.arg("complete").arg(u8::from(complete));
     for (name, value) in &new.fields {
         hash.arg(name).arg(&**value);
@@ -145,7 +146,7 @@ fn write(
     }
 }
 
-fn name(batches: &Batches<'_>, kind: EntityKind, id: EntityId) -> String {
+fn name(batches: &Batches<'_>, kind: EntityKind, id: EntityId) -> Arc<str> {
     let name = batches.names.name(kind, id);
-    name.map(|(_, name)| name.to_string()).unwrap_or_default()
+    name.map_or_else(|| "".into(), |(_, name)| name)
 }
