@@ -155,6 +155,30 @@ def test_redis_answers_as_sql_does(store, settings, tmp_path):
     assert sql.stop() == 0
 
 
+def test_a_number_that_is_known_is_not_believed_for_ever(store, settings, tmp_path):
+    settings(read_from="redis")
+    server = Server(tmp_path / "data").start()
+    post(server, *STORY)
+    caught_up(server)
+    version = "/v1/models/resnet50/versions/v1"
+    questions = ["/v1/models/resnet50", version, f"{version}/stats", f"{version}/predictions", "/v1/runs/r1"]
+    questions.append("/v1/runs/r1/metrics/loss?split=train")
+    answers = {question: server.json(question) for question in questions}
+    by_name = {"model": questions[:4], "version": questions[1:4], "run": questions[4:]}
+    db = store.client()
+    for kind, asked in by_name.items():
+        key = f"aidb:{kind}:1"
+        kept = db.hgetall(key)
+        db.delete(key)
+        assert {question: server.json(question) for question in questions} == answers
+        db.hset(key, mapping=kept | {kind: "of another log"})
+        assert all(server.json(question) == answers[question] for question in asked)
+        db.hset(key, mapping=kept)
+    db.hset("aidb:model:1", "framework", "as it is in Redis")
+    assert server.json(questions[0])["framework"] == "as it is in Redis"
+    assert server.stop() == 0
+
+
 def test_two_models_may_answer_the_same_requests(store, settings, tmp_path):
     settings(redis__ttl__predictions="forever", redis__predictions_window=20, read_from="redis")
     server = Server(tmp_path / "data").start()

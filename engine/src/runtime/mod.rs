@@ -35,7 +35,7 @@ use crate::{Checkpoint, CheckpointError, Offset, Timestamp};
 /// How much is applied at a time, in bytes of the log.
 const APPLY_BYTES: usize = 4 << 20;
 /// How much is read ahead for a projection that wants it, in bytes of memory once it was thinned, and for how long.
-const AHEAD_BYTES: usize = 48 << 20;
+const AHEAD_BYTES: usize = 32 << 20;
 const AHEAD_TIME: Duration = Duration::from_secs(3);
 /// After how many bytes of memory it is thinned, and how many of those that stay are applied at a time.
 const THIN_BYTES: usize = 12 << 20;

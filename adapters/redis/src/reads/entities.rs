@@ -42,6 +42,34 @@ impl ShownVersion {
     }
 }
 
+/// A version that is looked for, by its number.
+pub(super) struct Wanted<'a> {
+    pub(super) id: EntityId,
+    model: ModelOf<'a>,
+    /// The name it was asked by.
+    name: Option<&'a str>,
+}
+
+/// The model of a version that is looked for.
+enum ModelOf<'a> {
+    Shown(Box<Known>),
+    /// By its number, and what that was found by.
+    Numbered(&'a Key, EntityId),
+    /// The version says it.
+    Unknown,
+}
+
+impl Wanted<'_> {
+    /// A version of a model that is shown.
+    pub(super) fn of(model: Known, id: EntityId) -> Self {
+        Self {
+            id,
+            model: ModelOf::Shown(model.into()),
+            name: None,
+        }
+    }
+}
+
 impl RedisReads {
     /// Entities that are there, hidden or not.
     pub(super) async fn entities(
@@ -59,7 +87,7 @@ impl RedisReads {
     }
 
     /// The number behind a key; of a version, that of a model's.
-    async fn number(
+    pub(super) async fn number(
         &self,
         kind: EntityKind,
         parent: EntityId,
@@ -68,9 +96,17 @@ impl RedisReads {
         match key {
             Key::Id(id) => Ok(Some(*id)),
             Key::Name(name) => {
+                let known = self.numbers.get(kind, parent, name);
+                if known.is_some() {
+                    return Ok(known);
+                }
                 let mut asked = command("HGET", &self.keys.names(kind, parent));
                 asked.arg(name);
-                Ok(id(&self.one(asked).await?))
+                let found = id(&self.one(asked).await?);
+                if let Some(id) = found {
+                    self.numbers.learn(kind, parent, name, id);
+                }
+                Ok(found)
             }
         }
     }
@@ -88,56 +124,74 @@ impl RedisReads {
     }
 
     /// An entity that is not hidden, by the number behind a key.
-    async fn shown_by(
+    pub(super) async fn shown_by(
         &self,
         key: &Key,
         kind: EntityKind,
         id: EntityId,
     ) -> Result<Option<Known>, ReadError> {
         let found = self.entities(kind, &[id]).await?.pop().flatten();
-        match found {
-            Some((_, entity)) if entity.deleted => Ok(None),
-            // It was evicted, or there never was one of this number.
-            None if matches!(key, Key::Name(_)) => Err(NOT_KEPT),
-            found => Ok(found),
-        }
+        let name = match key {
+            Key::Id(_) => None,
+            Key::Name(name) => Some(name.as_str()),
+        };
+        let found = self.of_name(found, name)?;
+        Ok(found.filter(|(_, entity)| !entity.deleted))
     }
 
-    /// The number behind a version's key, with its model where that was looked at.
-    pub(super) async fn version_number(
+    /// What was found behind a number. One that came from a name must be there, and have that name; else the entity was
+    /// evicted, or the number is of another log.
+    fn of_name(
         &self,
-        key: &VersionKey,
-    ) -> Result<Option<(Option<Known>, EntityId)>, ReadError> {
+        found: Option<Known>,
+        name: Option<&str>,
+    ) -> Result<Option<Known>, ReadError> {
+        let Some(name) = name else {
+            return Ok(found);
+        };
+        if found.as_ref().is_some_and(|(named, _)| named.name == name) {
+            return Ok(found);
+        }
+        self.numbers.forget();
+        Err(NOT_KEPT)
+    }
+
+    /// The number behind a version's key. The version and its model may be hidden.
+    pub(super) async fn version_number<'a>(
+        &self,
+        key: &'a VersionKey,
+    ) -> Result<Option<Wanted<'a>>, ReadError> {
         let model = match key {
-            VersionKey::Id(id) => return Ok(Some((None, *id))),
+            VersionKey::Id(id) => {
+                return Ok(Some(Wanted {
+                    id: *id,
+                    model: ModelOf::Unknown,
+                    name: None,
+                }));
+            }
             VersionKey::Name { model, .. } | VersionKey::Alias { model, .. } => model,
         };
         let Some(number) = self.number(EntityKind::Model, 0, model).await? else {
             return Ok(None);
         };
-        let named = async {
-            match key {
-                VersionKey::Name { version, .. } => {
-                    let version = Key::Name(version.clone());
-                    Ok(self.number(EntityKind::Version, number, &version).await?)
-                }
-                _ => Ok(None),
-            }
-        };
-        let (model, named) =
-            tokio::try_join!(self.shown_by(model, EntityKind::Model, number), named)?;
-        let Some(model) = model else {
-            return Ok(None);
-        };
-        let id = match key {
-            VersionKey::Alias { alias, .. } => {
-                let mut aliases = model.1.aliases();
-                let found = aliases.find(|(known, _)| known == alias);
-                found.map(|(_, target)| target)
-            }
-            _ => named,
-        };
-        Ok(id.map(|id| (Some(model), id)))
+        if let VersionKey::Name { version: name, .. } = key {
+            let version = Key::Name(name.clone());
+            let id = self.number(EntityKind::Version, number, &version).await?;
+            return Ok(id.map(|id| Wanted {
+                id,
+                model: ModelOf::Numbered(model, number),
+                name: Some(name),
+            }));
+        }
+        let model = self.shown_by(model, EntityKind::Model, number).await?;
+        Ok(model.and_then(|model| {
+            let VersionKey::Alias { alias, .. } = key else {
+                return None;
+            };
+            let found = model.1.aliases().find(|(known, _)| known == alias);
+            let (_, id) = found?;
+            Some(Wanted::of(model, id))
+        }))
     }
 
     pub(super) async fn shown_version(
@@ -145,7 +199,7 @@ impl RedisReads {
         key: &VersionKey,
     ) -> Result<Option<ShownVersion>, ReadError> {
         match self.version_number(key).await? {
-            Some((model, id)) => self.version_of(model, id).await,
+            Some(wanted) => self.version_of(wanted).await,
             None => Ok(None),
         }
     }
@@ -153,22 +207,29 @@ impl RedisReads {
     /// A version that is not hidden.
     pub(super) async fn version_of(
         &self,
-        model: Option<Known>,
-        id: EntityId,
+        wanted: Wanted<'_>,
     ) -> Result<Option<ShownVersion>, ReadError> {
-        let found = self.entities(EntityKind::Version, &[id]).await?.pop();
-        let found = found.flatten();
+        let is_unknown = matches!(wanted.model, ModelOf::Unknown);
+        let found = async {
+            let found = self.entities(EntityKind::Version, &[wanted.id]).await?;
+            self.of_name(found.into_iter().next().flatten(), wanted.name)
+        };
+        let model = async {
+            match wanted.model {
+                ModelOf::Shown(model) => Ok(Some(*model)),
+                ModelOf::Numbered(key, id) => self.shown_by(key, EntityKind::Model, id).await,
+                ModelOf::Unknown => Ok(None),
+            }
+        };
+        let (found, mut model) = tokio::try_join!(found, model)?;
         let Some(known) = found.filter(|(_, version)| !version.deleted) else {
             return Ok(None);
         };
-        let model = match model {
-            Some(model) => Some(model),
+        if is_unknown {
             // A version is hidden with its model.
-            None => {
-                self.shown(EntityKind::Model, &Key::Id(known.1.parent))
-                    .await?
-            }
-        };
+            let parent = Key::Id(known.1.parent);
+            model = self.shown(EntityKind::Model, &parent).await?;
+        }
         Ok(model.map(|model| ShownVersion { known, model }))
     }
 

@@ -1,10 +1,12 @@
-//! Answers from Redis. Every question takes a few trips to the server, however long its answer is.
+//! Answers from Redis. Every question takes one or two trips to the server, however long its answer is, and one more for
+//! each name that was not asked for before.
 //!
 //! Where an answer would need what is no longer kept, or what expired or was evicted, it is
 //! [`ReadError::NotKept`]. Lists of runs in other orders than by start, or of more runs than can be looked through, are left
 //! to SQL in the same way.
 
 mod entities;
+mod numbers;
 mod predictions;
 mod runs;
 mod series;
@@ -31,7 +33,10 @@ use crate::error::RedisError;
 use crate::hash::Hash;
 use crate::health::NOT_WHOLE;
 use crate::keys::Keys;
+use numbers::Numbers;
 
+/// How many hashes are asked for with one pipeline: while the next come, these are read.
+const HASHES: usize = 32;
 /// How long a server that could not be reached is not tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The answer needs what Redis does not keep.
@@ -43,6 +48,7 @@ pub struct RedisReads {
     config: Arc<RedisConfig>,
     keys: Keys,
     server: Arc<Mutex<Server>>,
+    numbers: Arc<Numbers>,
 }
 
 /// The connection of all questions, made when one is asked.
@@ -66,6 +72,7 @@ impl RedisReads {
             keys: Keys::new(&config.prefix),
             config: Arc::new(config),
             server: Arc::default(),
+            numbers: Arc::default(),
         }
     }
 
@@ -117,6 +124,19 @@ impl RedisReads {
         answer
     }
 
+    /// An answer about what may be hidden. Both are asked for at once.
+    async fn if_shown<S, T>(
+        &self,
+        shown: impl Future<Output = Result<Option<S>, ReadError>>,
+        answer: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<Option<(S, T)>, ReadError> {
+        let (shown, answer) = tokio::join!(shown, answer);
+        match shown? {
+            None => Ok(None),
+            Some(shown) => Ok(Some((shown, answer?))),
+        }
+    }
+
     /// The replies to commands, in order.
     async fn run(&self, commands: Commands) -> Result<Vec<redis::Value>, RedisError> {
         let replies = self.connection().await?.run(commands).await;
@@ -129,20 +149,21 @@ impl RedisReads {
     }
 
     async fn one(&self, command: Cmd) -> Result<redis::Value, RedisError> {
-        let mut commands = Commands::default();
-        commands.push(command);
-        Ok(self.run(commands).await?.pop().unwrap_or(redis::Value::Nil))
+        let replies = self.run(vec![command]).await?;
+        Ok(replies.into_iter().next().unwrap_or(redis::Value::Nil))
     }
 
     /// Whole hashes; none where there is none.
     async fn hashes(&self, keys: Vec<String>) -> Result<Vec<Option<Hash>>, RedisError> {
-        let mut commands = Commands::default();
-        for key in &keys {
-            commands.push(command("HGETALL", key));
-        }
-        let replies = self.run(commands).await?;
-        let read = |(key, reply)| Hash::read(key, reply);
-        keys.into_iter().zip(replies).map(read).collect()
+        let some = keys.chunks(HASHES).map(async |keys| {
+            let commands = keys.iter().map(|key| command("HGETALL", key));
+            let replies = self.run(commands.collect()).await?;
+            let hashes = keys.iter().zip(replies);
+            let hashes = hashes.map(|(key, reply)| Hash::read(key.clone(), reply));
+            hashes.collect::<Result<Vec<_>, RedisError>>()
+        });
+        let all = futures_util::future::try_join_all(some).await?;
+        Ok(all.into_iter().flatten().collect())
     }
 }
 

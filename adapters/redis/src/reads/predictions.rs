@@ -7,7 +7,7 @@ use modelog_engine::read::{Feedback, Key, Page, PageRequest, Prediction, ReadErr
 use modelog_engine::stats::LabelFacts;
 use modelog_engine::{Offset, Timestamp};
 
-use super::entities::ShownVersion;
+use super::entities::{ShownVersion, Wanted};
 use super::{NOT_KEPT, RedisReads};
 use crate::connection::{Commands, command, int, list, text};
 use crate::error::RedisError;
@@ -48,23 +48,24 @@ impl RedisReads {
         version: &VersionKey,
         request: PageRequest,
     ) -> Result<Option<Page<Prediction>>, ReadError> {
-        let Some((model, id)) = self.version_number(version).await? else {
+        let Some(wanted) = self.version_number(version).await? else {
             return Ok(None);
         };
+        let id = wanted.id;
         let list = List::new("predictions", &id.to_string(), request);
         let after = list.after::<(i64, i64)>()?;
         let after = after.map(|(time, offset)| (time, offset as u64));
-        let wanted = list.rows() as usize;
-        let newest = async { Ok(self.newest(id, after, wanted).await?) };
-        let (shown, (members, left)) = tokio::try_join!(self.version_of(model, id), newest)?;
-        if shown.is_none() {
+        let rows = list.rows() as usize;
+        let newest = async { Ok(self.newest(id, after, rows).await?) };
+        let found = self.if_shown(self.version_of(wanted), newest).await?;
+        let Some((_, (members, left))) = found else {
             return Ok(None);
-        }
+        };
         let above = |member: &Member| left.is_none_or(|left| member.place > left);
         let kept = members.into_iter().take_while(above).collect::<Vec<_>>();
         // Behind these come those that have left, of which there is one at least.
-        let cut = left.is_some() && kept.len() < wanted;
-        if cut && kept.len() + 1 < wanted {
+        let cut = left.is_some() && kept.len() < rows;
+        if cut && kept.len() + 1 < rows {
             return Err(NOT_KEPT);
         }
         let found = self.read(&kept, id).await?;
@@ -204,8 +205,8 @@ impl RedisReads {
                 false => Ok(None),
             }
         };
-        let model = Some((named, model));
-        let (left, shown) = tokio::try_join!(left, self.version_of(model, found.version))?;
+        let version = Wanted::of((named, model), found.version);
+        let (left, shown) = tokio::try_join!(left, self.version_of(version))?;
         let place = (found.view.time.micros(), found.view.log_offset.0);
         if left.is_some_and(|left| place <= left) {
             return Err(NOT_KEPT);

@@ -12,26 +12,54 @@ use crate::fold::series::{Short, point};
 use crate::keys::{self, Owner, series_names};
 
 impl RedisReads {
-    async fn owner(&self, owner: &SeriesOwner) -> Result<Option<Owner>, ReadError> {
-        Ok(match owner {
+    /// An answer about the series of a run or a version, if it is not hidden.
+    async fn of_owner<T, F>(
+        &self,
+        owner: &SeriesOwner,
+        answer: impl FnOnce(Owner) -> F,
+    ) -> Result<Option<T>, ReadError>
+    where
+        F: Future<Output = Result<T, ReadError>>,
+    {
+        let found = match owner {
             SeriesOwner::Run(key) => {
-                let run = self.shown(EntityKind::Run, key).await?;
-                run.map(|(named, _)| (EntityKind::Run, named.id))
+                let Some(id) = self.number(EntityKind::Run, 0, key).await? else {
+                    return Ok(None);
+                };
+                let run = self.shown_by(key, EntityKind::Run, id);
+                let found = self.if_shown(run, answer((EntityKind::Run, id))).await?;
+                found.map(|(_, answer)| answer)
             }
             SeriesOwner::Version(key) => {
-                let version = self.shown_version(key).await?;
-                version.map(|version| (EntityKind::Version, version.id()))
+                let Some(wanted) = self.version_number(key).await? else {
+                    return Ok(None);
+                };
+                let answer = answer((EntityKind::Version, wanted.id));
+                let found = self.if_shown(self.version_of(wanted), answer).await?;
+                found.map(|(_, answer)| answer)
             }
-        })
+        };
+        Ok(found)
     }
 
     pub(super) async fn summaries(
         &self,
         owner: &SeriesOwner,
     ) -> Result<Option<Vec<SeriesSummary>>, ReadError> {
-        let Some(owner) = self.owner(owner).await? else {
-            return Ok(None);
-        };
+        self.of_owner(owner, |owner| self.summaries_at(owner)).await
+    }
+
+    pub(super) async fn points_of(
+        &self,
+        owner: &SeriesOwner,
+        name: &str,
+        query: &SeriesQuery,
+    ) -> Result<Option<Series>, ReadError> {
+        self.of_owner(owner, |owner| self.points_at(owner, name, query))
+            .await
+    }
+
+    async fn summaries_at(&self, owner: Owner) -> Result<Vec<SeriesSummary>, ReadError> {
         let key = self.keys.series(owner);
         let reply = self.one(command("HGETALL", &key)).await?;
         let broken = |what: &str| RedisError::Content {
@@ -51,18 +79,15 @@ impl RedisReads {
             summaries.push(short.summary(name, split).ok_or(NOT_KEPT)?);
         }
         summaries.sort_by(|a, b| (&a.name, &a.split).cmp(&(&b.name, &b.split)));
-        Ok(Some(summaries))
+        Ok(summaries)
     }
 
-    pub(super) async fn points_of(
+    async fn points_at(
         &self,
-        owner: &SeriesOwner,
+        owner: Owner,
         name: &str,
         query: &SeriesQuery,
-    ) -> Result<Option<Series>, ReadError> {
-        let Some(owner) = self.owner(owner).await? else {
-            return Ok(None);
-        };
+    ) -> Result<Series, ReadError> {
         let mut series = Series {
             name: name.to_owned(),
             split: query.split.clone(),
@@ -70,35 +95,38 @@ impl RedisReads {
             points: Vec::new(),
         };
         let written = keys::series(name, query.split.as_deref());
-        let mut asked = command("HGET", &self.keys.series(owner));
-        asked.arg(&written);
-        let reply = self.one(asked).await?;
-        let Some(json) = text(&reply) else {
-            return Ok(Some(series));
-        };
         let key = self.keys.points(owner, &written);
         let broken = |what: &str| RedisError::Content {
             key: key.clone(),
             what: what.into(),
         };
-        let short: Short = serde_json::from_str(json).map_err(|_| broken("its short form"))?;
-        if !short.has_all_from(query.from_step) {
-            return Err(NOT_KEPT);
-        }
-        let mut asked = command("ZRANGEBYSCORE", &key);
+        let mut members = command("ZRANGEBYSCORE", &key);
         // A score is a number of 53 bits: those that look the same are looked at below.
-        asked.arg(
+        members.arg(
             query
                 .from_step
                 .map_or_else(|| "-inf".into(), |step| (step as f64).to_string()),
         );
-        asked.arg(
+        members.arg(
             query
                 .to_step
                 .map_or_else(|| "+inf".into(), |step| (step as f64).to_string()),
         );
+        // Behind the points, since what is no longer kept is told before it goes.
+        let mut short = command("HGET", &self.keys.series(owner));
+        short.arg(&written);
+        let mut replies = self.run(vec![members, short]).await?.into_iter();
+        let members = replies.next().map(list).unwrap_or_default();
+        let short = replies.next().unwrap_or(redis::Value::Nil);
+        let Some(json) = text(&short) else {
+            return Ok(series);
+        };
+        let short: Short = serde_json::from_str(json).map_err(|_| broken("its short form"))?;
+        if !short.has_all_from(query.from_step) {
+            return Err(NOT_KEPT);
+        }
         let mut points = Vec::new();
-        for member in list(self.one(asked).await?) {
+        for member in members {
             let point: MetricPoint = text(&member)
                 .and_then(point)
                 .ok_or_else(|| broken("what is no point"))?;
@@ -118,6 +146,6 @@ impl RedisReads {
             Downsampler::new(series.total_points, query.max_points.unwrap_or(u32::MAX));
         points.into_iter().for_each(|point| sampler.push(point));
         series.points = sampler.finish();
-        Ok(Some(series))
+        Ok(series)
     }
 }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use modelog_engine::names::EntityId;
 use modelog_engine::read::{ReadError, StatsTotals, VersionKey, VersionStats};
 use modelog_engine::stats::{LabelFacts, PredictionFacts, VersionStatistics};
 use modelog_engine::{Offset, Timestamp};
@@ -45,33 +46,20 @@ impl RedisReads {
         since: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<Option<VersionStats>, ReadError> {
-        let Some(shown) = self.shown_version(version).await? else {
+        let Some(wanted) = self.version_number(version).await? else {
             return Ok(None);
         };
-        let (model, version) = shown.names();
         if since.is_none() && until.is_none() {
-            let key = self.keys.stats(Some(shown.id()));
-            let mut state = command("HGET", &key);
-            state.arg("state");
-            let mut as_of = command("HGET", &self.keys.stats(None));
-            as_of.arg("as_of_offset");
-            let commands = vec![state, as_of];
-            let replies = self.run(commands).await?;
-            let statistics = match text(&replies[0]) {
-                Some(state) => {
-                    let content = |what| RedisError::Content { key, what };
-                    let decoded = BASE64.decode(state).map_err(|error| error.to_string());
-                    let decoded = decoded.and_then(|state| {
-                        VersionStatistics::decode(&state).map_err(|error| error.to_string())
-                    });
-                    decoded.map_err(content)?
-                }
-                None => VersionStatistics::default(),
-            };
-            let as_of = text(&replies[1]).and_then(|text| text.parse().ok());
-            let as_of = Offset(as_of.unwrap_or(0));
-            return Ok(Some(statistics.view(model, version, as_of)));
+            let published = self.published(wanted.id);
+            let found = self.if_shown(self.version_of(wanted), published).await?;
+            return Ok(found.map(|(shown, (statistics, as_of))| {
+                let (model, version) = shown.names();
+                statistics.view(model, version, as_of)
+            }));
         }
+        let Some(shown) = self.version_of(wanted).await? else {
+            return Ok(None);
+        };
         let mut statistics = VersionStatistics::default();
         for found in self.stretch(&shown, since, until).await? {
             if !found.complete {
@@ -93,6 +81,30 @@ impl RedisReads {
             }
         }
         let as_of = modelog_engine::read::ReadStore::offset(self).await?;
+        let (model, version) = shown.names();
         Ok(Some(statistics.view(model, version, as_of)))
+    }
+
+    /// What was published of a version, and up to where.
+    async fn published(&self, id: EntityId) -> Result<(VersionStatistics, Offset), ReadError> {
+        let key = self.keys.stats(Some(id));
+        let mut state = command("HGET", &key);
+        state.arg("state");
+        let mut as_of = command("HGET", &self.keys.stats(None));
+        as_of.arg("as_of_offset");
+        let replies = self.run(vec![state, as_of]).await?;
+        let statistics = match text(&replies[0]) {
+            Some(state) => {
+                let content = |what| RedisError::Content { key, what };
+                let decoded = BASE64.decode(state).map_err(|error| error.to_string());
+                let decoded = decoded.and_then(|state| {
+                    VersionStatistics::decode(&state).map_err(|error| error.to_string())
+                });
+                decoded.map_err(content)?
+            }
+            None => VersionStatistics::default(),
+        };
+        let as_of = text(&replies[1]).and_then(|text| text.parse().ok());
+        Ok((statistics, Offset(as_of.unwrap_or(0))))
     }
 }
