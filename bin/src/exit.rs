@@ -187,6 +187,7 @@ pub(crate) fn of_redis(error: &RedisError) -> Exit {
         },
         RedisError::Unreachable { .. }
         | RedisError::Away { .. }
+        | RedisError::NotWhole
         | RedisError::Moved
         | RedisError::NoRoomAside => Exit::Unavailable,
         RedisError::Content { .. } | RedisError::Empty { .. } => Exit::BadData,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -176,6 +177,34 @@ def test_a_number_that_is_known_is_not_believed_for_ever(store, settings, tmp_pa
         db.hset(key, mapping=kept)
     db.hset("aidb:model:1", "framework", "as it is in Redis")
     assert server.json(questions[0])["framework"] == "as it is in Redis"
+    assert server.stop() == 0
+
+
+def test_questions_go_on_over_new_connections(store, settings, tmp_path):
+    """A server that was restarted, or that ends what is idle, has closed the old ones: nobody is told of that."""
+    settings(read_from="redis")
+    server = Server(tmp_path / "data").start()
+    post(server, *STORY, *(prediction(at) for at in range(150)))
+    caught_up(server)
+    db = store.client()
+    # Whoever answers with that is Redis.
+    db.hset("aidb:model:1", "framework", "as it is in Redis")
+
+    def ask(_) -> None:
+        assert server.json("/v1/models/resnet50")["framework"] == "as it is in Redis"
+        page = server.json("/v1/models/m/versions/v/predictions?limit=100")
+        assert len({found["prediction_id"] for found in page["items"]}) == 100
+
+    for _ in range(3):
+        ask(None)
+        # The store is written over another one, which ends with other commands.
+        asking = [client["id"] for client in db.client_list() if client["cmd"] in ("hmget", "hget")]
+        assert asking and all(db.client_kill_filter(_id=client) == 1 for client in asking)
+    ask(None)
+    with ThreadPoolExecutor(64) as many:
+        list(many.map(ask, range(640)))
+    clients = [client for client in db.client_list() if client["id"] != str(db.client_id())]
+    assert 2 <= len(clients) <= 16 + 5, "questions share a bounded number of connections"
     assert server.stop() == 0
 
 
@@ -586,11 +615,15 @@ def test_tls_users_and_databases(tmp_path, settings, store):
             redis__ca_file=directory / "ca.pem",
             redis__cert_file=directory / "client.pem",
             redis__key_file=directory / "client.key",
+            read_from="redis",
         )
         server = Server(tmp_path / "data").start()
         post(server, *STORY)
         caught_up(server)
         assert secure.client(db=3).hget("aidb:model:1", "model") == "resnet50"
+        # Questions have connections of their own.
+        secure.client(db=3).hset("aidb:model:1", "framework", "as it is in Redis")
+        assert server.json("/v1/models/resnet50")["framework"] == "as it is in Redis"
         assert secure.client(db=0).dbsize() == 0
         assert "s3cret" not in server.said()
         assert server.stop() == 0

@@ -110,6 +110,14 @@ impl Default for RedisConfig {
     }
 }
 
+/// What is wrong with a setting.
+pub(crate) fn refuse(setting: &'static str, reason: impl ToString) -> RedisError {
+    RedisError::Setting {
+        setting,
+        reason: reason.to_string(),
+    }
+}
+
 /// Without the password, which the URL may hold.
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,12 +134,7 @@ impl RedisConfig {
     /// # Errors
     /// [`RedisError::Setting`], with the setting's name in its section.
     pub fn check(&self) -> Result<(), RedisError> {
-        let refuse = |setting, reason: &str| {
-            Err(RedisError::Setting {
-                setting,
-                reason: reason.into(),
-            })
-        };
+        let refuse = |setting, reason: &str| Err(refuse(setting, reason));
         if let Err(reason) = self.info() {
             return refuse("url", &reason);
         }
@@ -189,12 +192,28 @@ impl RedisConfig {
         })
     }
 
+    /// Where to connect to, and as whom.
+    pub(crate) fn connection(&self) -> Result<ConnectionInfo, RedisError> {
+        self.info().map_err(|reason| refuse("url", reason))
+    }
+
+    /// A file that a setting names.
+    pub(crate) fn read(&self, path: &Option<PathBuf>) -> Result<Option<Vec<u8>>, RedisError> {
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        match std::fs::read(path) {
+            Ok(read) => Ok(Some(read)),
+            Err(source) => Err(RedisError::File {
+                path: path.clone(),
+                source,
+            }),
+        }
+    }
+
     /// What makes connections.
     pub(crate) fn client(&self) -> Result<Client, RedisError> {
-        let info = self.info().map_err(|reason| RedisError::Setting {
-            setting: "url",
-            reason,
-        })?;
+        let info = self.connection()?;
         let unreachable = |source| RedisError::Unreachable {
             address: self.address(),
             source,
@@ -202,22 +221,13 @@ impl RedisConfig {
         if !self.url.starts_with("rediss://") {
             return Client::open(info).map_err(unreachable);
         }
-        let read = |path: &Option<PathBuf>| match path {
-            None => Ok(None),
-            Some(path) => std::fs::read(path)
-                .map(Some)
-                .map_err(|source| RedisError::File {
-                    path: path.clone(),
-                    source,
-                }),
-        };
-        let own = read(&self.cert_file)?.zip(read(&self.key_file)?);
+        let own = self.read(&self.cert_file)?.zip(self.read(&self.key_file)?);
         let certificates = TlsCertificates {
             client_tls: own.map(|(client_cert, client_key)| ClientTlsConfig {
                 client_cert,
                 client_key,
             }),
-            root_cert: read(&self.ca_file)?,
+            root_cert: self.read(&self.ca_file)?,
         };
         Client::build_with_tls(info, certificates).map_err(unreachable)
     }

@@ -55,8 +55,9 @@ fn bytes(command: &Cmd) -> usize {
 /// The next commands, as many as go together.
 fn next_pipeline(rest: &mut Peekable<impl Iterator<Item = Cmd>>) -> Option<Pipeline> {
     rest.peek()?;
-    let (least, most) = rest.size_hint();
-    let mut pipeline = Pipeline::with_capacity(PIPELINE_COMMANDS.min(most.unwrap_or(least)));
+    let (_, most) = rest.size_hint();
+    let room = most.map_or(PIPELINE_COMMANDS, |most| most.min(PIPELINE_COMMANDS));
+    let mut pipeline = Pipeline::with_capacity(room);
     pipeline.ignore_errors();
     let (mut count, mut size) = (0, 0);
     while let Some(command) = rest.next_if(|command| {
@@ -159,6 +160,11 @@ impl Connection {
 
 /// What the server said to a command that it did not do.
 pub(crate) fn refused(command: &Cmd, error: redis::RedisError) -> RedisError {
+    refused_with(command, error.code().unwrap_or("ERR"), error.to_string())
+}
+
+/// The same, by the code of the reply and all of it.
+pub(crate) fn refused_with(command: &Cmd, code: &str, reply: String) -> RedisError {
     let mut arguments = command.args_iter().map(|argument| match argument {
         redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         _ => String::new(),
@@ -166,8 +172,8 @@ pub(crate) fn refused(command: &Cmd, error: redis::RedisError) -> RedisError {
     RedisError::Refused {
         command: arguments.next().unwrap_or_default(),
         key: arguments.next().unwrap_or_default(),
-        code: error.code().unwrap_or("ERR").to_owned(),
-        reply: error.to_string(),
+        code: code.to_owned(),
+        reply,
     }
 }
 
@@ -175,6 +181,15 @@ pub(crate) fn refused(command: &Cmd, error: redis::RedisError) -> RedisError {
 pub(crate) fn text(reply: &Value) -> Option<&str> {
     match reply {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The same, without a copy of it.
+pub(crate) fn into_text(reply: Value) -> Option<String> {
+    match reply {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
         _ => None,
     }

@@ -46,6 +46,9 @@ pub enum RedisError {
         code: String,
         reply: String,
     },
+    /// It was emptied, has thrown keys away, or is about to replace what it has.
+    #[error("Redis does not hold all that it was given")]
+    NotWhole,
     /// Somebody else wrote the checkpoint, or it is gone.
     #[error("the checkpoint in Redis is not where this program left it")]
     Moved,
@@ -86,6 +89,7 @@ impl RedisError {
             Self::Unreachable { .. }
             | Self::Away { .. }
             | Self::File { .. }
+            | Self::NotWhole
             | Self::Moved
             | Self::NoRoomAside
             | Self::Denied { .. }
@@ -117,9 +121,12 @@ impl From<RedisError> for ProjectionError {
 
 impl From<RedisError> for ReadError {
     fn from(error: RedisError) -> Self {
-        Self::Unavailable {
-            store: NAME,
-            source: Box::new(error),
+        match error {
+            RedisError::NotWhole => Self::NotKept { store: NAME },
+            error => Self::Unavailable {
+                store: NAME,
+                source: Box::new(error),
+            },
         }
     }
 }

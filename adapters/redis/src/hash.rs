@@ -13,31 +13,40 @@ use modelog_engine::{Offset, Timestamp};
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::connection::text;
+use crate::connection::into_text;
 use crate::error::RedisError;
 
-/// A hash as it was read.
+/// A hash as it was read, with text of its own or of the reply.
 #[derive(Debug)]
-pub(crate) struct Hash {
+pub(crate) struct Hash<S = String> {
     pub(crate) key: String,
     /// Names and values. They are few, and looked for one by one.
-    fields: Vec<(Value, Value)>,
+    fields: Vec<(S, S)>,
 }
 
 impl Hash {
     /// A hash that is there.
     pub(crate) fn read(key: String, reply: Value) -> Result<Option<Self>, RedisError> {
         let parts = crate::connection::list(reply);
-        let mut fields = Vec::with_capacity(parts.len() / 2);
-        let mut parts = parts.into_iter();
+        Self::of(key, parts.into_iter().map(into_text))
+    }
+}
+
+impl<S: AsRef<str>> Hash<S> {
+    /// A hash that is there, of its names and values in turn. None is text that is not UTF-8.
+    pub(crate) fn of(
+        key: String,
+        mut parts: impl Iterator<Item = Option<S>>,
+    ) -> Result<Option<Self>, RedisError> {
+        let mut fields = Vec::with_capacity(parts.size_hint().1.unwrap_or(0) / 2);
         while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-            if text(&name).is_none() || text(&value).is_none() {
+            let Some(field) = name.zip(value) else {
                 return Err(RedisError::Content {
                     key,
                     what: "a field that is not UTF-8".into(),
                 });
-            }
-            fields.push((name, value));
+            };
+            fields.push(field);
         }
         Ok((!fields.is_empty()).then_some(Self { key, fields }))
     }
@@ -50,14 +59,9 @@ impl Hash {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let is_it = |(known, _): &&(Value, Value)| match known {
-            Value::BulkString(bytes) => bytes == name.as_bytes(),
-            other => text(other) == Some(name),
-        };
-        self.fields
-            .iter()
-            .find(is_it)
-            .and_then(|(_, value)| text(value))
+        let mut fields = self.fields.iter();
+        let found = fields.find(|(known, _)| known.as_ref() == name);
+        found.map(|(_, value)| value.as_ref())
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<String> {
@@ -297,9 +301,9 @@ fn run(body: &RunBody, fields: &mut Fields) {
 }
 
 /// An entity out of its hash, with its name and the last event that changed it.
-pub(crate) fn read_entity(
+pub(crate) fn read_entity<S: AsRef<str>>(
     kind: EntityKind,
-    hash: &Hash,
+    hash: &Hash<S>,
 ) -> Result<(Named, Entity, Option<Offset>), RedisError> {
     let missing = |name: &str| hash.content(format!("no {name}"));
     let parent = match kind {
@@ -331,7 +335,7 @@ pub(crate) fn read_entity(
     Ok((named, entity, hash.number("log_offset")?.map(Offset)))
 }
 
-fn read_body(kind: EntityKind, hash: &Hash) -> Result<Body, RedisError> {
+fn read_body<S: AsRef<str>>(kind: EntityKind, hash: &Hash<S>) -> Result<Body, RedisError> {
     Ok(match kind {
         EntityKind::Model => Body::Model(ModelBody {
             architecture: hash.text("architecture"),
@@ -363,7 +367,7 @@ fn read_body(kind: EntityKind, hash: &Hash) -> Result<Body, RedisError> {
     })
 }
 
-fn read_run(hash: &Hash) -> Result<RunBody, RedisError> {
+fn read_run<S: AsRef<str>>(hash: &Hash<S>) -> Result<RunBody, RedisError> {
     let used: Vec<Used> = hash.value("datasets")?.unwrap_or_default();
     let produced: Vec<Produced> = hash.value("artifacts")?.unwrap_or_default();
     let mut artifacts = Vec::with_capacity(produced.len());

@@ -33,7 +33,7 @@ use crate::keys::Keys;
 use crate::{NAME, aside, scan};
 
 /// The version of the rules in `fold`: stores filled by others must be rebuilt.
-const FOLD_VERSION: u32 = 2;
+const FOLD_VERSION: u32 = 3;
 /// How often the server is asked whether it keeps what it was given.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -220,10 +220,12 @@ fn gather(batches: Batches<'_>) -> (Vec<Entry<'_>>, Vec<Feed>) {
                 _ => None,
             };
             let all = streams.events.then_some(Feed::Events);
-            entries.push(Entry {
-                row,
-                feeds: [all, own].map(|feed| feed.map(&mut place)),
-            });
+            if all.or(own).is_some() {
+                entries.push(Entry {
+                    row,
+                    feeds: [all, own].map(|feed| feed.map(&mut place)),
+                });
+            }
         }
     }
     (entries, feeds)

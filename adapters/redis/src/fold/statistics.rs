@@ -1,14 +1,14 @@
 //! What the engine counted, set absolutely.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use modelog_engine::Offset;
 use modelog_engine::event::EntityKind;
 use modelog_engine::projection::View;
+use modelog_engine::read::VersionStats;
+use modelog_engine::{Offset, Timestamp};
 
 use super::{Batches, Writes};
 use crate::connection::command;
-use crate::hash::float;
+use crate::error::RedisError;
+use crate::hash::{Hash, float};
 
 /// Publishes totals, and the versions whose statistics changed since an offset; answers up to where.
 pub(crate) fn publish(
@@ -21,13 +21,7 @@ pub(crate) fn publish(
         let as_of = statistics.totals().as_of_offset;
         let versions: Vec<_> = statistics
             .versions_changed_since(since)
-            .map(|(id, found)| {
-                (
-                    id,
-                    found.encode(),
-                    found.view(String::new(), String::new(), as_of),
-                )
-            })
+            .map(|(id, found)| (id, found.view("", "", as_of)))
             .collect();
         (statistics.totals().clone(), versions)
     });
@@ -50,7 +44,7 @@ pub(crate) fn publish(
         hash.arg(name).arg(count);
     }
     writes.then.push(hash);
-    for (id, state, stats) in versions {
+    for (id, stats) in versions {
         let mut hash = command("HSET", &batches.keys.stats(Some(id)));
         let Some((model, version)) = batches.names.name(EntityKind::Version, id) else {
             continue;
@@ -59,44 +53,81 @@ pub(crate) fn publish(
         hash.arg("model")
             .arg(model.map(|(_, name)| name.to_string()).unwrap_or_default());
         hash.arg("version").arg(&*version);
-        for (name, count) in [
-            ("predictions", stats.predictions),
-            ("errors", stats.errors),
-            ("latency_count", stats.latency_count),
-            ("confidence_count", stats.confidence_count),
-            ("labelled", stats.labelled),
-            ("correct", stats.correct),
-            ("valued", stats.valued),
-            ("as_of_offset", stats.as_of_offset.0),
-        ] {
-            hash.arg(name).arg(count);
+        for (name, value) in fields(&stats) {
+            hash.arg(name).arg(value);
         }
-        for (name, value) in [
-            ("rate_per_second", stats.rate_per_second),
-            ("latency_ms_mean", stats.latency_ms_mean),
-            ("latency_ms_p50", stats.latency_ms_p50),
-            ("latency_ms_p95", stats.latency_ms_p95),
-            ("latency_ms_p99", stats.latency_ms_p99),
-            ("confidence_mean", stats.confidence_mean),
-            ("confidence_stddev", stats.confidence_stddev),
-            ("accuracy", stats.accuracy),
-            ("label_coverage", stats.label_coverage),
-            ("mean_absolute_error", stats.mean_absolute_error),
-            ("root_mean_square_error", stats.root_mean_square_error),
-        ] {
-            // Empty where there is none: a label may be taken back.
-            hash.arg(name).arg(value.map(float).unwrap_or_default());
-        }
-        for (name, time) in [
-            ("first_time", stats.first_time),
-            ("last_time", stats.last_time),
-        ] {
-            hash.arg(name)
-                .arg(time.map(|time| time.to_string()).unwrap_or_default());
-        }
-        // All of it, for whoever reads it back; as text, since clients that want text read the whole hash.
-        hash.arg("state").arg(BASE64.encode(state));
         writes.then.push(hash);
     }
     totals.as_of_offset
+}
+
+/// A version's statistics, but for its names. What there is none of is empty: a label may be taken back.
+fn fields(stats: &VersionStats) -> [(&'static str, String); 21] {
+    let number = |value: Option<f64>| value.map(float).unwrap_or_default();
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+    [
+        ("predictions", stats.predictions.to_string()),
+        ("errors", stats.errors.to_string()),
+        ("first_time", time(stats.first_time)),
+        ("last_time", time(stats.last_time)),
+        ("rate_per_second", number(stats.rate_per_second)),
+        ("latency_count", stats.latency_count.to_string()),
+        ("latency_ms_mean", number(stats.latency_ms_mean)),
+        ("latency_ms_p50", number(stats.latency_ms_p50)),
+        ("latency_ms_p95", number(stats.latency_ms_p95)),
+        ("latency_ms_p99", number(stats.latency_ms_p99)),
+        ("confidence_count", stats.confidence_count.to_string()),
+        ("confidence_mean", number(stats.confidence_mean)),
+        ("confidence_stddev", number(stats.confidence_stddev)),
+        ("labelled", stats.labelled.to_string()),
+        ("correct", stats.correct.to_string()),
+        ("accuracy", number(stats.accuracy)),
+        ("label_coverage", number(stats.label_coverage)),
+        ("valued", stats.valued.to_string()),
+        ("mean_absolute_error", number(stats.mean_absolute_error)),
+        (
+            "root_mean_square_error",
+            number(stats.root_mean_square_error),
+        ),
+        ("as_of_offset", stats.as_of_offset.to_string()),
+    ]
+}
+
+/// The statistics in a version's hash, without its names. `as_of_offset` is when they changed last.
+pub(crate) fn read(hash: &Hash<&str>) -> Result<VersionStats, RedisError> {
+    let missing = |name: &str| hash.content(format!("no {name}"));
+    let count = |name: &str| hash.number(name)?.ok_or_else(|| missing(name));
+    let number = |name: &str| match hash.get(name) {
+        Some("") => Ok(None),
+        _ => hash.float(name),
+    };
+    let time = |name: &str| match hash.get(name) {
+        Some("") => Ok(None),
+        _ => hash.time(name),
+    };
+    Ok(VersionStats {
+        model: String::new(),
+        version: String::new(),
+        predictions: count("predictions")?,
+        errors: count("errors")?,
+        first_time: time("first_time")?,
+        last_time: time("last_time")?,
+        rate_per_second: number("rate_per_second")?,
+        latency_count: count("latency_count")?,
+        latency_ms_mean: number("latency_ms_mean")?,
+        latency_ms_p50: number("latency_ms_p50")?,
+        latency_ms_p95: number("latency_ms_p95")?,
+        latency_ms_p99: number("latency_ms_p99")?,
+        confidence_count: count("confidence_count")?,
+        confidence_mean: number("confidence_mean")?,
+        confidence_stddev: number("confidence_stddev")?,
+        labelled: count("labelled")?,
+        correct: count("correct")?,
+        accuracy: number("accuracy")?,
+        label_coverage: number("label_coverage")?,
+        valued: count("valued")?,
+        mean_absolute_error: number("mean_absolute_error")?,
+        root_mean_square_error: number("root_mean_square_error")?,
+        as_of_offset: Offset(count("as_of_offset")?),
+    })
 }

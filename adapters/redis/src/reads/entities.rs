@@ -10,8 +10,9 @@ use modelog_engine::read::{
     Alias, Dataset, Experiment, Key, Model, ModelVersion, Page, PageRequest, ReadError, VersionKey,
 };
 
+use super::replies::Reply;
 use super::{NOT_KEPT, RedisReads, id};
-use crate::connection::{Commands, command, int, list, text};
+use crate::connection::{Commands, command};
 use crate::error::RedisError;
 use crate::hash::{Hash, Named, read_entity};
 
@@ -78,12 +79,11 @@ impl RedisReads {
         ids: &[EntityId],
     ) -> Result<Vec<Option<Known>>, RedisError> {
         let keys = ids.iter().map(|id| self.keys.entity(kind, *id)).collect();
-        let hashes = self.hashes(keys).await?;
-        let read = |hash: Option<Hash>| {
-            let found = hash.map(|hash| read_entity(kind, &hash)).transpose()?;
-            Ok(found.map(|(named, entity, _)| (named, entity)))
+        let read = |hash: Hash<&str>| {
+            let (named, entity, _) = read_entity(kind, &hash)?;
+            Ok((named, entity))
         };
-        hashes.into_iter().map(read).collect()
+        self.hashes(keys, read).await
     }
 
     /// The number behind a key; of a version, that of a model's.
@@ -102,7 +102,7 @@ impl RedisReads {
                 }
                 let mut asked = command("HGET", &self.keys.names(kind, parent));
                 asked.arg(name);
-                let found = id(&self.one(asked).await?);
+                let found = id(self.one(asked).await?.first());
                 if let Some(id) = found {
                     self.numbers.learn(kind, parent, name, id);
                 }
@@ -244,8 +244,8 @@ impl RedisReads {
         let mut asked = command("ZRANGEBYSCORE", &self.keys.index(kind, parent));
         asked.arg(format!("({after}")).arg("+inf");
         asked.arg("LIMIT").arg(0).arg(list_.rows());
-        let found = list(self.one(asked).await?);
-        Ok(found.iter().filter_map(id).collect())
+        let found = self.one(asked).await?;
+        Ok(found.first().list().filter_map(id).collect())
     }
 
     /// A page of entities that are listed by number.
@@ -291,10 +291,11 @@ impl RedisReads {
             commands.push(asked);
         }
         let mut versions: HashMap<EntityId, Option<String>> = HashMap::new();
-        for (id, reply) in targets.iter().zip(self.run(commands).await?) {
-            let fields = list(reply);
-            let name = fields.first().and_then(text).ok_or(NOT_KEPT)?;
-            let deleted = fields.get(1).and_then(int) == Some(1);
+        let replies = self.run(commands).await?;
+        for (id, reply) in targets.iter().zip(replies.iter()) {
+            let mut fields = reply.list();
+            let name = fields.next().and_then(Reply::text).ok_or(NOT_KEPT)?;
+            let deleted = fields.next().and_then(Reply::int) == Some(1);
             versions.insert(*id, (!deleted).then(|| name.to_owned()));
         }
         let view = |(named, model): Known| {

@@ -8,8 +8,9 @@ use modelog_engine::stats::LabelFacts;
 use modelog_engine::{Offset, Timestamp};
 
 use super::entities::{ShownVersion, Wanted};
-use super::{NOT_KEPT, RedisReads};
-use crate::connection::{Commands, command, int, list, text};
+use super::replies::Reply;
+use super::{NOT_KEPT, RedisReads, read_hash};
+use crate::connection::{Commands, command};
 use crate::error::RedisError;
 use crate::fold::predictions::{Given, Place, parse_place};
 use crate::hash::{Hash, parse_float};
@@ -39,8 +40,8 @@ impl RedisReads {
     async fn left(&self, version: EntityId) -> Result<Option<Place>, RedisError> {
         let mut asked = command("HGET", &self.keys.left());
         asked.arg(version);
-        let reply = self.one(asked).await?;
-        Ok(text(&reply).and_then(parse_place))
+        let found = self.one(asked).await?;
+        Ok(found.first().text().and_then(parse_place))
     }
 
     pub(super) async fn list_predictions(
@@ -98,10 +99,10 @@ impl RedisReads {
             let mut bound = command("HGET", &self.keys.left());
             bound.arg(version);
             let commands = vec![asked, bound];
-            let mut replies = self.run(commands).await?.into_iter();
-            let mut reply = || replies.next().unwrap_or(redis::Value::Nil);
-            let found = read_members(&key, list(reply()))?;
-            let left = text(&reply()).and_then(parse_place);
+            let replies = self.run(commands).await?;
+            let mut replies = replies.iter();
+            let found = read_members(&key, replies.next().unwrap_or(Reply::Nil))?;
+            let left = replies.next().and_then(Reply::text).and_then(parse_place);
             let last = found.len() < step;
             // Those of the same time that come before.
             let behind = found
@@ -121,17 +122,11 @@ impl RedisReads {
         let keys = members
             .iter()
             .map(|member| self.keys.prediction(&member.rest));
-        let hashes = self.hashes(keys.collect()).await?;
-        let mut all = Vec::with_capacity(hashes.len());
-        for hash in hashes {
-            // It expired, was evicted, or has left just now.
-            let found = read_prediction(&hash.ok_or(NOT_KEPT)?)?;
-            if found.version != version {
-                return Err(NOT_KEPT);
-            }
-            all.push(found);
-        }
-        Ok(all)
+        // It expired, was evicted, is not whole in Redis, or has left just now.
+        let found = self.hashes(keys.collect(), |hash| read_prediction(&hash));
+        let found = found.await?.into_iter().map(Option::flatten);
+        let all = found.map(|found| found.filter(|found| found.version == version));
+        all.collect::<Option<Vec<_>>>().ok_or(NOT_KEPT)
     }
 
     /// A version's predictions of a stretch of time, oldest first.
@@ -155,7 +150,7 @@ impl RedisReads {
             .arg("LIMIT")
             .arg(0)
             .arg(STRETCH_MAX + 1);
-        let members = read_members(&key, list(self.one(asked).await?))?;
+        let members = read_members(&key, self.one(asked).await?.first())?;
         if members.len() > STRETCH_MAX {
             return Err(NOT_KEPT);
         }
@@ -178,19 +173,21 @@ impl RedisReads {
             commands.push(command("HGETALL", key));
         }
         commands.push(command("HLEN", &self.keys.left()));
-        let mut replies = self.run(commands).await?.into_iter();
+        let replies = self.run(commands).await?;
+        let mut replies = replies.iter();
         let mut found = None;
-        for (key, reply) in keys.into_iter().zip(replies.by_ref()) {
+        for key in keys {
+            let reply = replies.next().unwrap_or(Reply::Nil);
             // A key that is only claimed holds nothing yet.
-            let hash = Hash::read(key, reply)?.filter(|hash| hash.get("model_id").is_some());
+            let hash = read_hash(key, reply)?.filter(|hash| hash.get("model_id").is_some());
             if let Some(hash) = hash {
-                let read = read_prediction(&hash)?;
+                let read = read_prediction(&hash)?.ok_or(NOT_KEPT)?;
                 if read.model == named.id {
                     found = Some(read);
                 }
             }
         }
-        let lost = replies.next().as_ref().and_then(int) > Some(0);
+        let lost = replies.next().and_then(Reply::int) > Some(0);
         let Some(found) = found else {
             // It may have left, or expired.
             return if lost || self.config.predictions_ttl.is_some() {
@@ -215,29 +212,32 @@ impl RedisReads {
     }
 }
 
-fn read_members(key: &str, parts: Vec<redis::Value>) -> Result<Vec<Member>, RedisError> {
-    let read = |pair: &[redis::Value]| {
-        let (offset, rest) = of_member(text(pair.first()?)?)?;
+fn read_members(key: &str, reply: Reply<'_>) -> Result<Vec<Member>, RedisError> {
+    let mut parts = reply.list();
+    let read = |member: Reply<'_>, score: Option<Reply<'_>>| {
+        let (offset, rest) = of_member(member.text()?)?;
         // A score is a number, and comes as one.
-        let time = text(pair.get(1)?)?.parse::<f64>().ok()? as i64;
+        let time = score?.text()?.parse::<f64>().ok()? as i64;
         Some(Member {
             place: (time, offset),
             rest: rest.strip_prefix(':')?.to_owned(),
         })
     };
-    let members: Option<Vec<Member>> = parts.chunks(2).map(read).collect();
+    let members = std::iter::from_fn(|| Some(read(parts.next()?, parts.next())));
+    let members: Option<Vec<Member>> = members.collect();
     members.ok_or_else(|| RedisError::Content {
         key: key.to_owned(),
         what: "a member that is no prediction".into(),
     })
 }
 
-fn read_prediction(hash: &Hash) -> Result<Found, ReadError> {
+/// A prediction; none if its payload was too large for Redis.
+fn read_prediction(hash: &Hash<&str>) -> Result<Option<Found>, RedisError> {
     if hash
         .get("omitted")
         .is_some_and(|omitted| !omitted.is_empty())
     {
-        return Err(NOT_KEPT);
+        return Ok(None);
     }
     let missing = |name: &str| hash.content(format!("no {name}"));
     let needed = |name: &str| hash.text(name).ok_or_else(|| missing(name));
@@ -274,7 +274,7 @@ fn read_prediction(hash: &Hash) -> Result<Found, ReadError> {
     view.feedback = given
         .map(|given| feedback(given, &view, hash))
         .transpose()?;
-    Ok(Found {
+    Ok(Some(Found {
         view,
         complete: hash.get("complete") == Some("1"),
         model: hash
@@ -283,10 +283,10 @@ fn read_prediction(hash: &Hash) -> Result<Found, ReadError> {
         version: hash
             .number("version_id")?
             .ok_or_else(|| missing("version_id"))?,
-    })
+    }))
 }
 
-fn feedback(given: Given, view: &Prediction, hash: &Hash) -> Result<Feedback, RedisError> {
+fn feedback(given: Given, view: &Prediction, hash: &Hash<&str>) -> Result<Feedback, RedisError> {
     let number = |text: Option<String>| match text {
         None => Ok(None),
         Some(text) => match parse_float(&text) {

@@ -10,7 +10,7 @@ use modelog_engine::read::{Key, Page, PageRequest, ReadError, Run, RunFilter, Ru
 
 use super::entities::Known;
 use super::{NOT_KEPT, RedisReads, id};
-use crate::connection::{command, int, list};
+use crate::connection::command;
 
 /// As many runs are looked through for a list; beyond that it is for SQL.
 const RUNS_MAX: i64 = 10_000;
@@ -65,12 +65,14 @@ impl RedisReads {
     /// The runs a filter selects, in no particular order.
     async fn selected(&self, filter: &RunFilter) -> Result<Vec<Run>, ReadError> {
         let index = self.keys.index(EntityKind::Run, 0);
-        if int(&self.one(command("ZCARD", &index)).await?).unwrap_or(0) > RUNS_MAX {
+        let count = self.one(command("ZCARD", &index)).await?;
+        if count.first().int().unwrap_or(0) > RUNS_MAX {
             return Err(NOT_KEPT);
         }
         let mut asked = command("ZRANGE", &index);
         asked.arg(0).arg(-1);
-        let ids: Vec<EntityId> = list(self.one(asked).await?).iter().filter_map(id).collect();
+        let ids = self.one(asked).await?;
+        let ids: Vec<EntityId> = ids.first().list().filter_map(id).collect();
         let found = self.entities(EntityKind::Run, &ids).await?;
         let found: Option<Vec<Known>> = found.into_iter().collect();
         let fits =

@@ -5,8 +5,9 @@ use modelog_engine::read::{
     Downsampler, MetricPoint, ReadError, Series, SeriesOwner, SeriesQuery, SeriesSummary,
 };
 
+use super::replies::Reply;
 use super::{NOT_KEPT, RedisReads};
-use crate::connection::{command, list, text};
+use crate::connection::command;
 use crate::error::RedisError;
 use crate::fold::series::{Short, point};
 use crate::keys::{self, Owner, series_names};
@@ -61,17 +62,18 @@ impl RedisReads {
 
     async fn summaries_at(&self, owner: Owner) -> Result<Vec<SeriesSummary>, ReadError> {
         let key = self.keys.series(owner);
-        let reply = self.one(command("HGETALL", &key)).await?;
+        let replies = self.one(command("HGETALL", &key)).await?;
         let broken = |what: &str| RedisError::Content {
             key: key.clone(),
             what: what.into(),
         };
         let mut summaries = Vec::new();
-        let mut parts = list(reply).into_iter();
+        let mut parts = replies.first().list();
         while let (Some(name), Some(short)) = (parts.next(), parts.next()) {
-            let names = text(&name).and_then(series_names);
+            let names = name.text().and_then(series_names);
             let (name, split) = names.ok_or_else(|| broken("a name of a series"))?;
-            let short = text(&short).and_then(|json| serde_json::from_str::<Short>(json).ok());
+            let short = short.text();
+            let short = short.and_then(|json| serde_json::from_str::<Short>(json).ok());
             let short = short.ok_or_else(|| broken("what is no series in short"))?;
             if short.is_empty() {
                 continue;
@@ -115,10 +117,10 @@ impl RedisReads {
         // Behind the points, since what is no longer kept is told before it goes.
         let mut short = command("HGET", &self.keys.series(owner));
         short.arg(&written);
-        let mut replies = self.run(vec![members, short]).await?.into_iter();
-        let members = replies.next().map(list).unwrap_or_default();
-        let short = replies.next().unwrap_or(redis::Value::Nil);
-        let Some(json) = text(&short) else {
+        let replies = self.run(vec![members, short]).await?;
+        let mut replies = replies.iter();
+        let members = replies.next().unwrap_or(Reply::Nil).list();
+        let Some(json) = replies.next().and_then(Reply::text) else {
             return Ok(series);
         };
         let short: Short = serde_json::from_str(json).map_err(|_| broken("its short form"))?;
@@ -127,7 +129,8 @@ impl RedisReads {
         }
         let mut points = Vec::new();
         for member in members {
-            let point: MetricPoint = text(&member)
+            let point: MetricPoint = member
+                .text()
                 .and_then(point)
                 .ok_or_else(|| broken("what is no point"))?;
             let from = query.from_step.is_none_or(|from| point.step >= from);

@@ -1,22 +1,21 @@
 //! Counts and quantiles as the engine published them; over a stretch of time from the predictions that are kept.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use modelog_engine::names::EntityId;
 use modelog_engine::read::{ReadError, StatsTotals, VersionKey, VersionStats};
 use modelog_engine::stats::{LabelFacts, PredictionFacts, VersionStatistics};
 use modelog_engine::{Offset, Timestamp};
 
-use super::RedisReads;
-use crate::connection::{command, text};
+use super::replies::Reply;
+use super::{RedisReads, read_hash};
+use crate::connection::command;
 use crate::error::RedisError;
-use crate::hash::Hash;
+use crate::fold::statistics::read;
 
 impl RedisReads {
     pub(super) async fn totals(&self) -> Result<StatsTotals, ReadError> {
         let key = self.keys.stats(None);
-        let reply = self.one(command("HGETALL", &key)).await?;
-        let Some(hash) = Hash::read(key, reply)? else {
+        let replies = self.one(command("HGETALL", &key)).await?;
+        let Some(hash) = read_hash(key, replies.first())? else {
             return Ok(StatsTotals::default());
         };
         let count = |name: &str| -> Result<u64, RedisError> {
@@ -52,9 +51,14 @@ impl RedisReads {
         if since.is_none() && until.is_none() {
             let published = self.published(wanted.id);
             let found = self.if_shown(self.version_of(wanted), published).await?;
-            return Ok(found.map(|(shown, (statistics, as_of))| {
+            return Ok(found.map(|(shown, (stats, as_of))| {
                 let (model, version) = shown.names();
-                statistics.view(model, version, as_of)
+                let mut stats =
+                    stats.unwrap_or_else(|| VersionStatistics::default().view("", "", as_of));
+                (stats.model, stats.version) = (model, version);
+                // They are still the same there.
+                stats.as_of_offset = as_of;
+                stats
             }));
         }
         let Some(shown) = self.version_of(wanted).await? else {
@@ -85,26 +89,18 @@ impl RedisReads {
         Ok(Some(statistics.view(model, version, as_of)))
     }
 
-    /// What was published of a version, and up to where.
-    async fn published(&self, id: EntityId) -> Result<(VersionStatistics, Offset), ReadError> {
+    /// What was published of a version, and up to where all statistics are.
+    async fn published(&self, id: EntityId) -> Result<(Option<VersionStats>, Offset), ReadError> {
         let key = self.keys.stats(Some(id));
-        let mut state = command("HGET", &key);
-        state.arg("state");
+        let found = command("HGETALL", &key);
         let mut as_of = command("HGET", &self.keys.stats(None));
         as_of.arg("as_of_offset");
-        let replies = self.run(vec![state, as_of]).await?;
-        let statistics = match text(&replies[0]) {
-            Some(state) => {
-                let content = |what| RedisError::Content { key, what };
-                let decoded = BASE64.decode(state).map_err(|error| error.to_string());
-                let decoded = decoded.and_then(|state| {
-                    VersionStatistics::decode(&state).map_err(|error| error.to_string())
-                });
-                decoded.map_err(content)?
-            }
-            None => VersionStatistics::default(),
-        };
-        let as_of = text(&replies[1]).and_then(|text| text.parse().ok());
-        Ok((statistics, Offset(as_of.unwrap_or(0))))
+        let replies = self.run(vec![found, as_of]).await?;
+        let mut replies = replies.iter();
+        let hash = read_hash(key, replies.next().unwrap_or(Reply::Nil))?;
+        let stats = hash.map(|hash| read(&hash)).transpose()?;
+        let as_of = replies.next().and_then(Reply::text);
+        let as_of = as_of.and_then(|text| text.parse().ok());
+        Ok((stats, Offset(as_of.unwrap_or(0))))
     }
 }
