@@ -158,6 +158,10 @@ class Kafka:
     def members(self, group: str) -> list:
         return self.admin.describe_consumer_groups([group])[group].result(PATIENCE).members
 
+    def state(self, group: str) -> str:
+        """What the group does, in Kafka's word for it."""
+        return self.admin.describe_consumer_groups([group])[group].result(PATIENCE).state.name
+
     # Messages.
 
     def producer(self, **settings: str | int) -> Producer:

@@ -3,11 +3,13 @@
 import random
 import signal
 import time
+from contextlib import contextmanager
 
 import pytest
 
-from conftest import caught_up
+from conftest import PATIENCE, caught_up
 from kafka_reader import (
+    QUICK,
     Reader,
     assert_complete,
     assert_in_order,
@@ -16,7 +18,7 @@ from kafka_reader import (
     read_to_the_end,
     stored,
 )
-from kafka_support import Kafka, Load, Numbered
+from kafka_support import Kafka, Load, Numbered, wait_for
 
 
 @pytest.fixture
@@ -117,6 +119,83 @@ def test_there_and_back_is_not_read_twice(kafka: Kafka, topic, instances):
     for turn, ids in enumerate(turns):
         expected = list(range(500 * turn, 500 * turn + 500))
         assert by_partition(ids) == {0: expected, 1: expected}
+
+
+@contextmanager
+def joining(kafka: Kafka, topic: str, instances: list[Reader]):
+    """The third instance joins the group of the first two, and the group waits for the second, which is stopped. The first
+    has asked to join again and reads on; its partitions have messages, and no others."""
+    first, second, third = instances
+    for instance in instances:
+        instance.configure(group_instance_id="")
+    produced = Numbered(kafka, kafka.topic(topic, partitions=6), 0)
+    for instance in (first, second):
+        instance.start()
+        share(instances, 6)
+    produced.sent = {partition: 0 for _, partition in first.partitions()}
+    with Load(produced, 3000):
+        second.process.send_signal(signal.SIGSTOP)
+        third.start()
+        wait_for("the group to be joined", lambda: "PREPARING" in kafka.state(first.group))
+        # The first hears of it in a third of the time-out.
+        time.sleep(2)
+        yield produced
+
+
+def test_nothing_is_committed_while_one_joins(kafka: Kafka, topic, instances, monkeypatch):
+    """It would be refused, and librdkafka may take that for a sign that every partition is lost: others then read again what
+    was not committed. Its log tells what was refused."""
+    first, second, _ = instances
+    first.configure(properties={**QUICK, "debug": "cgrp"})
+    monkeypatch.setenv("MODELOG_LOGGING__FILTER", "info,modelog_kafka=debug")
+    with joining(kafka, topic, instances) as produced:
+        second.process.send_signal(signal.SIGCONT)
+        share(instances, 6)
+    read_to_the_end(instances, topic)
+    said = [line for line in first.said().splitlines() if "OffsetCommit for" in line]
+    assert [line for line in said if "Success" in line]
+    refused = [line for line in said if "Success" not in line]
+    assert not refused, f"{len(refused)} of {len(said)}: {refused[0]}"
+    assert_complete(everything(instances, topic), produced.sent)
+
+
+def test_one_leaves_while_another_joins(kafka: Kafka, topic, instances):
+    """What it read can be committed only when the other is in; it waits for that."""
+    first, second, _ = instances
+    with joining(kafka, topic, instances) as produced:
+        first.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        second.process.send_signal(signal.SIGCONT)
+        assert first.process.wait(PATIENCE) == 0
+        share(instances, 6)
+    first.start()
+    share(instances, 6)
+    read_to_the_end(instances, topic)
+    assert_complete(everything(instances, topic), produced.sent)
+
+
+def test_what_one_had_committed_before_it_was_lost(kafka: Kafka, topic, instances):
+    """The group is empty when it comes back: nothing that it still knows moves positions back behind the other's."""
+    first, second, _ = instances
+    for instance in (first, second):
+        instance.configure(group_instance_id="")
+    produced = Numbered(kafka, kafka.topic(topic, partitions=2), 2)
+    first.start()
+    produced.send(500)
+    first.is_at_end()
+    first.commits(topic)
+    first.process.send_signal(signal.SIGSTOP)
+    second.start()
+    share([second], 2)
+    produced.send(500)
+    second.is_at_end()
+    assert second.stop() == 0
+    first.process.send_signal(signal.SIGCONT)
+    produced.send(500)
+    first.is_at_end()
+    second.start()
+    share([first, second], 2)
+    assert_complete(everything([first, second], topic), produced.sent)
 
 
 def test_one_is_killed(kafka: Kafka, topic, instances):

@@ -291,7 +291,9 @@ impl KafkaConfig {
             .set("queued.max.messages.kbytes", kilobytes)
             .set("queued.min.messages", "1000000")
             .set("auto.offset.reset", "error")
-            .set("enable.auto.commit", "false")
+            // What is stored is committed by librdkafka, which knows when the group is at rest; nothing is stored by itself.
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", millis(self.commit_interval))
             .set("enable.auto.offset.store", "false")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("statistics.interval.ms", millis(STATISTICS_INTERVAL));

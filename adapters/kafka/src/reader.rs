@@ -14,7 +14,10 @@
 //! R2. A partition is read from a position that the log has, or that was put into the log before: what is appended of it
 //!     follows.
 //! R3. Nothing is paused while a rebalance is under way.
-//! R4. A position that the partition does not hold any more stops it or is recorded; librdkafka is never left to choose
+//! R4. While members join or leave, nothing is committed but what is given back. librdkafka takes a commit that the group
+//!     refuses because it came behind a request to join for the loss of every partition; so what is durable is stored, and
+//!     librdkafka commits it when the group is at rest.
+//! R5. A position that the partition does not hold any more stops it or is recorded; librdkafka is never left to choose
 //!     another (`auto.offset.reset` is `error`).
 //!
 //! # Failure
@@ -49,6 +52,8 @@ const MESSAGES_AT_ONCE: usize = 1000;
 const BUSY_TIME: Duration = Duration::from_millis(500);
 /// How long what is on its way is waited for when a partition is taken away or the source ends.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// How long to wait before the last positions are committed once more.
+const RETRY_TIME: Duration = Duration::from_millis(50);
 /// How long librdkafka may take to leave the group and close its connections.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
@@ -65,7 +70,7 @@ pub(crate) struct Reader {
     /// Reading is paused, since the log takes nothing.
     paused: bool,
     busy_since: Option<Duration>,
-    committed_at: Duration,
+    stored_at: Duration,
     wanted: group::WantedPartitions,
     checks: check::Checks,
 }
@@ -89,7 +94,7 @@ impl Reader {
             cluster: None,
             paused: false,
             busy_since: None,
-            committed_at: now,
+            stored_at: now,
             wanted: group::WantedPartitions::default(),
             checks: check::Checks::new(now),
         }
@@ -133,8 +138,8 @@ impl Reader {
         for notice in self.consumer.context().take() {
             self.notice(notice);
         }
-        if self.now().saturating_sub(self.committed_at) >= self.config.commit_interval {
-            self.commit(CommitMode::Async);
+        if self.now().saturating_sub(self.stored_at) >= POLL_TIME {
+            self.store();
         }
         self.check();
         true
@@ -279,21 +284,29 @@ impl Reader {
         }
     }
 
-    /// Tells the group what is durable.
-    fn commit(&mut self, mode: CommitMode) {
-        self.committed_at = self.now();
-        let all: Vec<usize> = (0..self.intake.partitions.len()).collect();
-        self.commit_some(&all, mode);
+    /// Tells librdkafka what is durable. It is committed when the group is at rest next.
+    fn store(&mut self) {
+        self.stored_at = self.now();
+        let list = self.uncommitted();
+        if list.count() > 0
+            && let Err(error) = self.consumer.store_offsets(&list)
+        {
+            tracing::debug!(%error, "positions were not stored");
+        }
     }
 
-    pub(super) fn commit_some(&mut self, places: &[usize], mode: CommitMode) {
+    /// Tells the group what is durable of partitions that are given back.
+    pub(super) fn commit(&mut self, places: &[usize]) {
+        // What is stored is committed once more when they are put down.
+        self.store();
         let list = self.positions_of(places);
-        if list.count() == 0 {
-            return;
-        }
-        // Statistics tell what the group has: what was not taken is said again.
-        if let Err(error) = self.consumer.commit(&list, mode) {
-            tracing::debug!(%error, "positions were not committed");
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
+        {
+            tracing::warn!(
+                %error,
+                "positions were not committed: whoever is next reads events again that this log has"
+            );
         }
     }
 
@@ -345,6 +358,7 @@ impl Reader {
         if !matches!(self.shared.status().state, SourceState::Failed) {
             self.send();
             self.pipeline.wait_until_idle(DRAIN_TIME);
+            self.store();
             last = self.uncommitted();
             self.shared.set_state(SourceState::Stopped, None);
         }
@@ -357,7 +371,7 @@ impl Reader {
         let (closed, wait) = std::sync::mpsc::channel();
         let close = move || {
             if last.count() > 0
-                && let Err(error) = consumer.commit(&last, CommitMode::Sync)
+                && let Err(error) = commit_last(&consumer, &last)
             {
                 tracing::warn!(%error, "the last positions were not committed; the log has them");
             }
@@ -369,6 +383,23 @@ impl Reader {
             tracing::warn!("the group could not be left in time; it will notice");
         }
         drop(pipeline);
+    }
+}
+
+/// Commits before the group is left; once more where members are joining or leaving just now, which is over soon. Until then
+/// the consumer is not polled, so that no partition is given away of which the group does not know where it stands.
+fn commit_last(consumer: &BaseConsumer<Context>, last: &TopicPartitionList) -> Result<(), Library> {
+    let mut tries = CLOSE_TIME.as_millis() / RETRY_TIME.as_millis();
+    loop {
+        match consumer.commit(last, CommitMode::Sync) {
+            Err(Library::ConsumerCommit(Code::IllegalGeneration | Code::RebalanceInProgress))
+                if tries > 0 =>
+            {
+                tries -= 1;
+                std::thread::sleep(RETRY_TIME);
+            }
+            done => return done,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use modelog_engine::batch::EventBatch;
 use modelog_engine::event::{Event, SourceGapRecorded};
 use modelog_engine::origin::Position;
 use modelog_engine::{AppendError, metrics as names};
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError as Library;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -94,7 +94,7 @@ impl Reader {
                 .iter()
                 .filter_map(|(topic, partition)| self.intake.find(topic, *partition))
                 .collect();
-            self.commit_some(&places, CommitMode::Sync);
+            self.commit(&places);
         }
         let list = self.let_go(partitions);
         if let Err(error) = self.consumer.incremental_unassign(&list) {
