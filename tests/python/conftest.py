@@ -152,18 +152,19 @@ def seed() -> int:
     return seed
 
 
-FIGURES = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture
-def figure(request):
+def figure(record_property):
     """Takes a line that is printed when all tests are done, passed or not."""
-    return request.config.stash.setdefault(FIGURES, []).append
+    return lambda line: record_property("figure", line)
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter):
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                for name, line in report.user_properties:
+                    if name == "figure":
+                        terminalreporter.write_line(line)
 
 
 def pytest_configure(config):
