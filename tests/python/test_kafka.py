@@ -145,7 +145,8 @@ def test_transactions(kafka: Kafka, topic, reader: Reader):
             produce(producer, topic, produced.event(0) if commit else aborted)
         flush(producer)
         producer.commit_transaction() if commit else producer.abort_transaction()
-    assert kafka.ends(topic)[0] == 5 * 31
+    # The broker answers before it has written the last one's marker.
+    wait_for("five markers", lambda: kafka.ends(topic)[0] == 5 * 31)
     reader.is_at_end()
     assert_exactly_once(reader, produced)
     assert reader.commits(topic) == {0: 5 * 31}
