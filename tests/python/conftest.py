@@ -104,7 +104,10 @@ def caught_up(server: Server) -> None:
     """Waits until SQLite has everything that is in the log now."""
     (sql,) = [store for store in server.json("/v1/projections")["items"] if store["name"] == "sql"]
     end = sql["offset"] + sql["lag_events"]
-    answer = server.get("/v1/models", params={"at_least": end})
+    # An answer waits for some seconds; a store that met a full disk tries again after half a minute at most.
+    deadline = time.monotonic() + PATIENCE
+    while (answer := server.get("/v1/models", params={"at_least": end})).status_code == 503:
+        assert time.monotonic() < deadline, answer.text
     assert answer.status_code == 200, answer.text
 
 
