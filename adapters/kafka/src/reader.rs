@@ -14,9 +14,9 @@
 //! R2. A partition is read from a position that the log has, or that was put into the log before: what is appended of it
 //!     follows.
 //! R3. Nothing is paused while a rebalance is under way.
-//! R4. While members join or leave, nothing is committed but what is given back. librdkafka takes a commit that the group
-//!     refuses because it came behind a request to join for the loss of every partition; so what is durable is stored, and
-//!     librdkafka commits it when the group is at rest.
+//! R4. While members join or leave, nothing is committed but what is given back, and the last before leaving. librdkafka
+//!     takes a commit that the group refuses because it came behind a request to join for the loss of every partition; so
+//!     what is durable is stored, and librdkafka commits it when the group is at rest.
 //! R5. A position that the partition does not hold any more stops it or is recorded; librdkafka is never left to choose
 //!     another (`auto.offset.reset` is `error`).
 //!
